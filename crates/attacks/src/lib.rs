@@ -1,0 +1,1 @@
+//! Adversarial attacks on segmentation models, one file each.

@@ -1,0 +1,1 @@
+//! Synthetic scenes, folders with manifests and their readers, for fireproof.

@@ -1,0 +1,1 @@
+//! Adversarial training of segmentation models as composed stages.

@@ -1,0 +1,1 @@
+//! Robustness evaluation: plan, run, records, tables, plots, report.

@@ -1,0 +1,1 @@
+//! Attack and harden image segmentation models, on the Burn deep-learning framework.

@@ -1,0 +1,1 @@
+//! Convolution and element-wise CPU kernels of fireproof, without a deep-learning framework.

@@ -1,0 +1,1 @@
+//! Segmentation metrics from integer confusion counts.

@@ -1,0 +1,1 @@
+//! Segmentation networks, layers, and the import and export of their weights.
