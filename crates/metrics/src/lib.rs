@@ -1,1 +1,38 @@
-//! Segmentation metrics from integer confusion counts.
+//! Segmentation metrics from integer counts.
+//!
+//! Every score here is a quotient of integers, formed once, at the end. Integers add exactly and in any order, so a score
+//! does not depend on the batch size, on the order of the images, or on how many machines counted them, and two runs can
+//! be compared digit by digit.
+//!
+//! | type | what it keeps | for |
+//! |---|---|---|
+//! | [`ClassCounts`] | three integers per class | one image's record, pooled scores, worst cases, shards |
+//! | [`Confusion`] | the `K × K` table and a column for predictions outside the classes | who is mistaken for whom |
+//! | [`Calibration`] | three integers per confidence bin | expected calibration error |
+//! | [`bootstrap`] | | confidence interval of any pooled score over images |
+//!
+//! ```
+//! use fireproof_metrics::{ClassCounts, VOID};
+//!
+//! let labels = [0u8, 0, 1, 1, VOID];
+//! let predictions = [0u8, 1, 1, 1, 0];
+//! let counts = ClassCounts::count(2, &labels, &predictions)?;
+//! assert_eq!(counts.iou(), [Some(1.0 / 2.0), Some(2.0 / 3.0)]);
+//! assert_eq!(counts.pixel_accuracy(), Some(0.75));
+//! # Ok::<(), fireproof_metrics::MetricError>(())
+//! ```
+
+pub mod bootstrap;
+mod calibration;
+mod class_counts;
+mod confusion;
+mod error;
+
+pub use bootstrap::Interval;
+pub use calibration::Calibration;
+pub use class_counts::ClassCounts;
+pub use confusion::Confusion;
+pub use error::MetricError;
+
+/// The label of pixels that are neither trained on nor scored.
+pub const VOID: u8 = 255;
