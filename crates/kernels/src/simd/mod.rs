@@ -273,7 +273,8 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
             let n = S::LANES;
-            let numbers = |seed: usize| -> Vec<f32> { (0..n).map(|i| ((i * 7 + seed * 13) % 29) as f32 - 11.5).collect() };
+            let numbers =
+                |seed: usize| -> Vec<f32> { (0..n).map(|i| ((i * 7 + seed * 13) % 29) as f32 - 11.5).collect() };
             let load = |v: &[f32]| {
                 assert!(v.len() >= n);
                 // SAFETY: checked above.
