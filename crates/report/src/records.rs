@@ -1,0 +1,284 @@
+//! `records.jsonl`: one line per row and image, appended as it is made.
+//!
+//! The first line is a [`Header`] that says which run the records belong to; each other line is a [`Record`]. A line goes out
+//! in one write, so whatever kills the process costs at most the line it was writing: a last line without its line break
+//! is dropped on reading. Rows of `results.json` are sums over these lines, whichever process wrote them, in any order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fireproof_metrics::ClassCounts;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ReportError, Row, RowKey, files};
+
+/// The records file's name in a run's folder.
+pub const RECORDS_FILE: &str = "records.jsonl";
+
+/// Which run the records belong to. Records are added to a file only by a run whose header is equal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// fireproof's version: another one may compute another number.
+    pub version: String,
+    /// Every setting that a number depends on, by the name of its option.
+    pub plan: BTreeMap<String, String>,
+    /// SHA-256 of every weights file, by the name that the rows use.
+    pub weights: BTreeMap<String, String>,
+    /// The number of classes.
+    pub classes: usize,
+    /// The rows of the plan; records point into this list.
+    pub rows: Vec<RowKey>,
+}
+
+/// One image in one row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Index into [`Header::rows`].
+    pub row: usize,
+    /// The image's id in its data set.
+    pub image: u64,
+    /// The image's name.
+    pub name: String,
+    /// Its pixels, counted.
+    pub counts: ClassCounts,
+    /// How often it went forward through the model for this row.
+    pub forward_passes: u64,
+    /// How often its gradient was taken for this row.
+    pub backward_passes: u64,
+    /// Wall-clock time spent on it.
+    pub seconds: f64,
+    /// What happened on the way, when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+}
+
+/// An attack's course on one image, one value per step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The objective at each iterate.
+    pub loss: Vec<f32>,
+    /// The share of valid pixels that is correct at each iterate, 0..=1.
+    pub accuracy: Vec<f32>,
+}
+
+/// A header and its records, sorted by row and image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// The run they belong to.
+    pub header: Header,
+    records: BTreeMap<(usize, u64), Record>,
+}
+
+impl Records {
+    /// No records yet.
+    pub fn new(header: Header) -> Self {
+        Self { header, records: BTreeMap::new() }
+    }
+
+    /// Reads a records file; an unfinished last line is dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has no complete header, or a complete line is no record of its header.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let bytes = std::fs::read(path).map_err(ReportError::io(path, "read"))?;
+        let missing = || ReportError::Invalid { path: path.to_owned(), message: "it has no complete header".into() };
+        Ok(parse(path, &bytes)?.ok_or_else(missing)?.0)
+    }
+
+    /// What is recorded: `(row, image)`, for a run that continues.
+    pub fn done(&self) -> BTreeSet<(usize, u64)> {
+        self.records.keys().copied().collect()
+    }
+
+    /// The records of one row, by image id.
+    pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Record> {
+        self.records.range((row, 0)..=(row, u64::MAX)).map(|(_, record)| record)
+    }
+
+    /// All records, by row and image.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Adds one record; `path` is what an error names.
+    ///
+    /// # Errors
+    /// When the record's row or class count is not the header's, or the image is there already.
+    pub fn insert(&mut self, path: &Path, record: Record) -> Result<(), ReportError> {
+        let invalid = |message| ReportError::Invalid { path: path.to_owned(), message };
+        let rows = self.header.rows.len();
+        let Some(key) = self.header.rows.get(record.row) else {
+            return Err(invalid(format!("a record of row {}, expected a row below {rows}", record.row)));
+        };
+        if record.counts.classes() != self.header.classes {
+            let (found, expected) = (record.counts.classes(), self.header.classes);
+            return Err(invalid(format!("image {} has {found} classes, expected {expected}", record.image)));
+        }
+        let (row, image) = (record.row, record.image);
+        if self.records.contains_key(&(row, image)) {
+            return Err(ReportError::Doubled { path: path.to_owned(), row, image, attack: key.attack.clone() });
+        }
+        self.records.insert((row, image), record);
+        Ok(())
+    }
+
+    /// Adds the records of another part of the same run, read from `path`.
+    ///
+    /// # Errors
+    /// [`ReportError::Mismatch`] when it is another run, [`ReportError::Doubled`] when an image is in both parts.
+    pub fn merge(&mut self, path: &Path, other: Self) -> Result<(), ReportError> {
+        refuse_other_run(path, &other.header, &self.header)?;
+        other.records.into_values().try_for_each(|record| self.insert(path, record))
+    }
+
+    /// The rows of `results.json`, in the header's order: integer counts pooled over the images recorded so far. A row
+    /// without any image is left out.
+    pub fn rows(&self) -> Vec<Row> {
+        let rows = self.header.rows.iter().enumerate();
+        rows.filter_map(|(row, key)| {
+            let mut counts = self.of_row(row).next()?.counts.clone();
+            for record in self.of_row(row).skip(1) {
+                counts.merge(&record.counts).expect("records have the header's class count");
+            }
+            let images = self.of_row(row).count() as u64;
+            let forward = self.of_row(row).map(|record| record.forward_passes).sum();
+            let backward = self.of_row(row).map(|record| record.backward_passes).sum();
+            let seconds = self.of_row(row).map(|record| record.seconds).sum();
+            Some(Row::new(key, images, &counts, (forward, backward), seconds))
+        })
+        .collect()
+    }
+}
+
+/// Appends records to a file that no other process may write to.
+#[derive(Debug)]
+pub struct RecordWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl RecordWriter {
+    /// Starts a new file.
+    ///
+    /// # Errors
+    /// [`ReportError::Exists`] when a run's records are there already.
+    pub fn create(path: &Path, header: &Header) -> Result<Self, ReportError> {
+        if path.exists() {
+            return Err(ReportError::Exists { path: path.to_owned() });
+        }
+        files::replace(path, &line(header))?;
+        let mut file = open(path)?;
+        file.seek(SeekFrom::End(0)).map_err(ReportError::io(path, "append to"))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Continues a file, or starts it where there is none. Gives what is recorded; an unfinished last line is cut off.
+    ///
+    /// # Errors
+    /// [`ReportError::Mismatch`], naming the first differing field, when the file belongs to another run.
+    pub fn resume(path: &Path, header: &Header) -> Result<(Self, Records), ReportError> {
+        if !path.exists() {
+            return Ok((Self::create(path, header)?, Records::new(header.clone())));
+        }
+        let mut file = open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(ReportError::io(path, "read"))?;
+        let (records, end) = match parse(path, &bytes)? {
+            Some((records, end)) => (records, end),
+            None => {
+                // The header never goes out in parts, but a full disk may have left an empty file.
+                file.set_len(0).and_then(|()| file.rewind()).map_err(ReportError::io(path, "shorten"))?;
+                file.write_all(&line(header)).map_err(ReportError::io(path, "append to"))?;
+                return Ok((Self { path: path.to_owned(), file }, Records::new(header.clone())));
+            }
+        };
+        refuse_other_run(path, &records.header, header)?;
+        file.set_len(end as u64)
+            .and_then(|()| file.seek(SeekFrom::Start(end as u64)))
+            .map_err(ReportError::io(path, "shorten"))?;
+        Ok((Self { path: path.to_owned(), file }, records))
+    }
+
+    /// Appends one line and hands it to the operating system before returning.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&mut self, record: &Record) -> Result<(), ReportError> {
+        self.file.write_all(&line(record)).map_err(ReportError::io(&self.path, "append to"))
+    }
+}
+
+fn open(path: &Path) -> Result<File, ReportError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(ReportError::io(path, "open"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(ReportError::Busy { path: path.to_owned() }),
+        // Some network file systems have no locks; one writer is then the user's care.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("plain data has a JSON form");
+    line.push(b'\n');
+    line
+}
+
+/// The records, and the length of the complete lines; `None` when not even the header is complete.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Option<(Records, usize)>, ReportError> {
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let mut lines = bytes[..end].split_inclusive(|&byte| byte == b'\n').enumerate();
+    let Some((_, first)) = lines.next() else { return Ok(None) };
+    let failed = |index: usize| {
+        move |error: serde_json::Error| ReportError::Parse {
+            path: path.to_owned(),
+            line: index + 1,
+            message: error.to_string(),
+        }
+    };
+    let mut records = Records::new(serde_json::from_slice(first).map_err(failed(0))?);
+    for (index, line) in lines {
+        records.insert(path, serde_json::from_slice(line).map_err(failed(index))?)?;
+    }
+    Ok(Some((records, end)))
+}
+
+fn refuse_other_run(path: &Path, found: &Header, expected: &Header) -> Result<(), ReportError> {
+    let value = |header| serde_json::to_value(header).expect("plain data has a JSON form");
+    match first_difference(String::new(), &value(found), &value(expected)) {
+        None => Ok(()),
+        Some((field, found, expected)) => Err(ReportError::Mismatch { path: path.to_owned(), field, found, expected }),
+    }
+}
+
+/// The first place where two values differ, and what stands there.
+fn first_difference(place: String, found: &Value, expected: &Value) -> Option<(String, String, String)> {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            let names: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+            let separator = if place.is_empty() { "" } else { "." };
+            names.into_iter().find_map(|name| {
+                let place = format!("{place}{separator}{name}");
+                match (found.get(name), expected.get(name)) {
+                    (Some(found), Some(expected)) => first_difference(place, found, expected),
+                    (found, expected) => {
+                        let show = |value: Option<&Value>| value.map_or("missing".to_owned(), Value::to_string);
+                        Some((place, show(found), show(expected)))
+                    }
+                }
+            })
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            let pairs = found.iter().zip(expected).enumerate();
+            let inside = pairs
+                .into_iter()
+                .find_map(|(index, (found, expected))| first_difference(format!("{place}[{index}]"), found, expected));
+            let lengths = (found.len() != expected.len())
+                .then(|| (format!("the length of {place}"), found.len().to_string(), expected.len().to_string()));
+            inside.or(lengths)
+        }
+        _ => (found != expected).then(|| (place, found.to_string(), expected.to_string())),
+    }
+}

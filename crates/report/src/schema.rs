@@ -1,0 +1,293 @@
+//! `results.json`: what a run found, for programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fireproof_metrics::ClassCounts;
+use serde::{Deserialize, Serialize};
+
+use crate::{ReportError, files};
+
+/// The whole file. Between two equal runs only the rows' `seconds` differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`Results::SCHEMA`].
+    pub schema: u32,
+    /// What was run, on what.
+    pub run: Run,
+    /// One row per model and attack, in the order of the plan.
+    pub rows: Vec<Row>,
+}
+
+/// Facts that hold for all rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// fireproof's version.
+    pub version: String,
+    /// The commit it was built from, or `unknown`.
+    pub commit: String,
+    /// The command line.
+    pub command: String,
+    /// The device, or several joined by commas.
+    pub device: String,
+    /// Processor, cores, memory.
+    pub machine: String,
+    /// The seed that all randomness derives from.
+    pub seed: u64,
+    /// What ε counts: `pixel` or `normalised`.
+    pub unit: String,
+    /// Smallest and largest valid value, in that unit; adversarial images stay within.
+    pub range: [f64; 2],
+    /// SHA-256 of every weights file, by the name that the rows use.
+    pub weights: BTreeMap<String, String>,
+    /// The data's classes, in the order of `per_class_iou`.
+    pub classes: Vec<Class>,
+    /// The sanity checks of the protocol.
+    #[serde(default)]
+    pub sanity: Vec<Check>,
+    /// What a complete evaluation would hold and this one does not, one sentence each.
+    #[serde(default)]
+    pub not_run: Vec<String>,
+}
+
+/// A class of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// Its colour in pictures, RGB.
+    pub color: [u8; 3],
+}
+
+/// One sanity check: would the numbers betray a broken attack or a model that masks its gradients?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was checked, in a few words.
+    pub name: String,
+    /// How it went.
+    pub status: Status,
+    /// The numbers behind it, or why it was not run.
+    pub detail: String,
+}
+
+/// The outcome of a [`Check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As expected.
+    Passed,
+    /// Not as expected: do not trust the numbers.
+    Failed,
+    /// Not looked at.
+    #[serde(rename = "not run")]
+    NotRun,
+}
+
+impl Status {
+    /// As in the file: `passed`, `failed`, `not run`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// All that tells one row from another: the victim, the data, the attack and how it was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RowKey {
+    /// The network, for example `unet`.
+    pub model: String,
+    /// How it was trained, for example `segpgd3-at`.
+    pub training: String,
+    /// The weights file's name.
+    pub weights: String,
+    /// The data set.
+    pub dataset: String,
+    /// Its split.
+    pub split: String,
+    /// The device.
+    pub device: String,
+    /// The floating-point type, for example `f32`.
+    pub precision: String,
+    /// The attack's name on the command line; `none` for clean images.
+    pub attack: String,
+    /// `linf` or `l2`; absent when not attacked.
+    pub norm: Option<String>,
+    /// The ball's radius in [`Run::unit`]; absent when not attacked.
+    pub epsilon: Option<f64>,
+    /// The step size; absent when the attack has none.
+    pub alpha: Option<f64>,
+    /// Iterations after which the row is read; 0 when not attacked.
+    pub steps: u32,
+    /// Independent starts; 0 when not attacked.
+    pub restarts: u32,
+    /// Which iterate is scored, `last` or `best`; absent when not attacked.
+    pub iterate: Option<String>,
+    /// Where the attack starts, `zero`, `random` or `given`; absent when not attacked.
+    pub start: Option<String>,
+    /// Whether the attack aims at given labels.
+    pub targeted: bool,
+    /// The seed of this row.
+    pub seed: u64,
+}
+
+/// One line of the results. Scores are fractions in 0..=1, `null` where nothing was there to score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// See [`RowKey::model`].
+    pub model: String,
+    /// See [`RowKey::training`].
+    pub training: String,
+    /// See [`RowKey::weights`].
+    pub weights: String,
+    /// See [`RowKey::dataset`].
+    pub dataset: String,
+    /// See [`RowKey::split`].
+    pub split: String,
+    /// How many images were scored.
+    pub images: u64,
+    /// See [`RowKey::device`].
+    pub device: String,
+    /// See [`RowKey::precision`].
+    pub precision: String,
+    /// See [`RowKey::attack`].
+    pub attack: String,
+    /// See [`RowKey::norm`].
+    pub norm: Option<String>,
+    /// See [`RowKey::epsilon`].
+    pub epsilon: Option<f64>,
+    /// See [`RowKey::alpha`].
+    pub alpha: Option<f64>,
+    /// See [`RowKey::steps`].
+    pub steps: u32,
+    /// See [`RowKey::restarts`].
+    pub restarts: u32,
+    /// See [`RowKey::iterate`].
+    pub iterate: Option<String>,
+    /// See [`RowKey::start`].
+    pub start: Option<String>,
+    /// See [`RowKey::targeted`].
+    pub targeted: bool,
+    /// See [`RowKey::seed`].
+    pub seed: u64,
+    /// Mean IoU of the pooled counts, over the classes that occur.
+    pub miou: Option<f64>,
+    /// Mean class accuracy of the pooled counts.
+    pub mean_accuracy: Option<f64>,
+    /// Share of all valid pixels that is correct.
+    pub pixel_accuracy: Option<f64>,
+    /// One value per class of [`Run::classes`].
+    pub per_class_iou: Vec<Option<f64>>,
+    /// Images sent forward through the model, over the whole row: a batch of 8 counts 8.
+    pub forward_passes: u64,
+    /// Images whose gradient was taken, over the whole row.
+    pub backward_passes: u64,
+    /// Wall-clock time; the only value that differs between equal runs.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// A row from pooled counts.
+    pub fn new(
+        key: &RowKey,
+        images: u64,
+        counts: &ClassCounts,
+        (forward_passes, backward_passes): (u64, u64),
+        seconds: f64,
+    ) -> Self {
+        let key = key.clone();
+        Self {
+            model: key.model,
+            training: key.training,
+            weights: key.weights,
+            dataset: key.dataset,
+            split: key.split,
+            images,
+            device: key.device,
+            precision: key.precision,
+            attack: key.attack,
+            norm: key.norm,
+            epsilon: key.epsilon,
+            alpha: key.alpha,
+            steps: key.steps,
+            restarts: key.restarts,
+            iterate: key.iterate,
+            start: key.start,
+            targeted: key.targeted,
+            seed: key.seed,
+            miou: counts.miou(),
+            mean_accuracy: counts.mean_accuracy(),
+            pixel_accuracy: counts.pixel_accuracy(),
+            per_class_iou: counts.iou(),
+            forward_passes,
+            backward_passes,
+            seconds,
+        }
+    }
+
+    /// Whether the row is about clean images.
+    pub fn is_clean(&self) -> bool {
+        self.attack == "none"
+    }
+}
+
+impl Results {
+    /// The schema's version, which changes when a reader would have to.
+    pub const SCHEMA: u32 = 1;
+
+    /// The file's name in a run's folder.
+    pub const FILE: &'static str = "results.json";
+
+    /// Results of this version.
+    pub fn new(run: Run, rows: Vec<Row>) -> Self {
+        Self { schema: Self::SCHEMA, run, rows }
+    }
+
+    /// Reads a `results.json`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no JSON of this schema, or a score is outside 0..=1 or belongs to no class.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let text = std::fs::read_to_string(path).map_err(ReportError::io(path, "read"))?;
+        let results: Self = serde_json::from_str(&text).map_err(|error| ReportError::Parse {
+            path: path.to_owned(),
+            line: error.line(),
+            message: error.to_string(),
+        })?;
+        match results.complaint() {
+            Some(message) => Err(ReportError::Invalid { path: path.to_owned(), message }),
+            None => Ok(results),
+        }
+    }
+
+    /// Writes a `results.json`, readable by people too.
+    ///
+    /// # Errors
+    /// When the file cannot be written; a former one is then untouched.
+    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+        files::replace(path, (self.to_json() + "\n").as_bytes())
+    }
+
+    /// The file's text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("plain data has a JSON form")
+    }
+
+    fn complaint(&self) -> Option<String> {
+        if self.schema != Self::SCHEMA {
+            return Some(format!("schema {}, expected {}", self.schema, Self::SCHEMA));
+        }
+        let classes = self.run.classes.len();
+        self.rows.iter().enumerate().find_map(|(index, row)| {
+            if row.per_class_iou.len() != classes {
+                let found = row.per_class_iou.len();
+                return Some(format!("rows[{index}].per_class_iou has {found} values for {classes} classes"));
+            }
+            let scores = [row.miou, row.mean_accuracy, row.pixel_accuracy].into_iter().chain(row.per_class_iou.clone());
+            let wrong = scores.flatten().find(|score| !(0.0..=1.0).contains(score))?;
+            Some(format!("rows[{index}] has the score {wrong}, expected a fraction in 0..=1"))
+        })
+    }
+}

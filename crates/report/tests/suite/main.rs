@@ -1,0 +1,5 @@
+//! One binary for all tests of the crate.
+
+mod fixtures;
+mod records;
+mod schema;
