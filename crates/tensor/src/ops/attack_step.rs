@@ -1,0 +1,46 @@
+//! Project and clamp: the end of every ℓ∞ or ℓ2 attack step.
+
+use burn::tensor::Tensor;
+
+use crate::{Norm, norm::per_sample};
+
+/// One ascent step from `current` along `direction`, projected on the ball around `clean`, clamped to the valid range.
+///
+/// `current`, `direction` (already a sign or a unit vector, see [`Norm::steepest`]) and `clean` are `[N, C, H, W]`,
+/// `step` and `epsilon` are `[N]`. Step → project around the *clean* image → clamp; for ℓ∞ the result is the exact
+/// projection on the intersection, for ℓ2 it is feasible.
+pub fn attack_step(
+    current: Tensor<4>,
+    direction: Tensor<4>,
+    clean: &Tensor<4>,
+    norm: Norm,
+    step: &Tensor<1>,
+    epsilon: &Tensor<1>,
+    [low, high]: [f32; 2],
+) -> Tensor<4> {
+    let moved = current + direction * per_sample(step);
+    let delta = norm.project(moved - clean.clone(), epsilon);
+    (clean.clone() + delta).clamp(low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::norm::radii;
+
+    #[test]
+    fn the_ball_is_around_the_clean_image_not_the_current_one() {
+        let image = |v: &[f32]| Tensor::<4>::from_data(TensorData::new(v.to_vec(), [1, 1, 1, v.len()]), &Device::flex());
+        let clean = image(&[0.5, 0.5, 0.99]);
+        let current = image(&[0.55, 0.45, 0.99]);
+        let direction = image(&[1.0, -1.0, 1.0]);
+        let radius = |r| radii(&[r], &clean);
+        let next = attack_step(current, direction, &clean, Norm::Linf, &radius(0.1), &radius(0.06), [0.0, 1.0]);
+        let next: Vec<f32> = next.into_data().to_vec().unwrap();
+        for (a, b) in next.iter().zip([0.56, 0.44, 1.0]) {
+            assert!((a - b).abs() < 1e-6, "{next:?}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Fused operations: a reference composition of Burn primitives for every backend, a hand-written kernel where it pays.
+//!
+//! One file an operation. On Flex the kernels of `fireproof-kernels` are used; the other backends run the composition
+//! until they have a kernel of their own. All of them are differentiable once.
+
+mod attack_step;
+mod conv2d;
+mod cross_entropy;
+mod resize;
+
+pub use attack_step::attack_step;
+pub use conv2d::{Conv2dOptions, conv2d, conv_transpose2d};
+pub use cross_entropy::{WeightedCrossEntropy, cross_entropy, weighted_cross_entropy};
+pub use resize::resize_bilinear;

@@ -1,0 +1,165 @@
+//! Labels of a batch, with the masks and weights that losses and scores read.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use crate::{Error, Result};
+
+/// The label of a void pixel: no loss, no score, but it may be perturbed.
+pub const VOID: u8 = 255;
+
+/// What a loss and a score compare logits `[N, K, H, W]` with.
+///
+/// All tensors are plain (never on an autodiff graph): targets are constants of every gradient.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    labels: Tensor<3, Int>,
+    valid: Tensor<3>,
+    soft: Option<Tensor<4>>,
+    weight: Option<Tensor<1>>,
+}
+
+impl Targets {
+    /// Hard labels `[N, H, W]`; pixels labelled [`VOID`] are not valid.
+    pub fn hard(labels: Tensor<3, Int>) -> Self {
+        let valid = labels.clone().not_equal_elem(i32::from(VOID)).float();
+        Self { labels, valid, soft: None, weight: None }
+    }
+
+    /// Hard labels from host memory, row major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `labels` does not hold `n · height · width` values.
+    pub fn from_labels(labels: &[u8], [n, height, width]: [usize; 3], device: &Device) -> Result<Self> {
+        if labels.len() != n * height * width {
+            return Err(Error::Shape {
+                what: "labels",
+                found: format!("{} values", labels.len()),
+                expected: format!("{} ({n} x {height} x {width})", n * height * width),
+            });
+        }
+        let ints: Vec<i32> = labels.iter().map(|&l| i32::from(l)).collect();
+        Ok(Self::hard(Tensor::from_data(TensorData::new(ints, [n, height, width]), device)))
+    }
+
+    /// Adds a soft label map `[N, K, H, W]` (mixed, smoothed or uniform targets); void pixels stay void.
+    pub fn with_soft(mut self, soft: Tensor<4>) -> Self {
+        self.soft = Some(soft);
+        self
+    }
+
+    /// Multiplies the validity mask by `mask` `[N, H, W]` of zeros and ones.
+    pub fn with_valid(mut self, mask: Tensor<3>) -> Self {
+        self.valid = self.valid * mask;
+        self
+    }
+
+    /// Sets the weight `[N]` of each sample in a training loss. Attacks never read it.
+    pub fn with_weight(mut self, weight: Tensor<1>) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Labels `[N, H, W]`, void = [`VOID`].
+    pub fn labels(&self) -> &Tensor<3, Int> {
+        &self.labels
+    }
+
+    /// One where a pixel counts, zero where it is void or masked, `[N, H, W]`.
+    pub fn valid(&self) -> &Tensor<3> {
+        &self.valid
+    }
+
+    /// The soft label map `[N, K, H, W]`, if there is one.
+    pub fn soft(&self) -> Option<&Tensor<4>> {
+        self.soft.as_ref()
+    }
+
+    /// Weight of each sample `[N]`, if any differs from one.
+    pub fn weight(&self) -> Option<&Tensor<1>> {
+        self.weight.as_ref()
+    }
+
+    /// `[N, H, W]`.
+    pub fn dims(&self) -> [usize; 3] {
+        self.labels.dims()
+    }
+
+    /// Valid pixels of each image, `[N]`.
+    pub fn valid_pixels(&self) -> Tensor<1> {
+        let [n, height, width] = self.dims();
+        self.valid.clone().reshape([n, height * width]).sum_dim(1).reshape([n])
+    }
+
+    /// One where the highest logit is the label and the pixel is valid, `[N, H, W]`, detached.
+    ///
+    /// A class beyond the data's classes is simply wrong.
+    pub fn correct(&self, logits: &Tensor<4>) -> Tensor<3> {
+        let [n, _, height, width] = logits.dims();
+        let predicted = logits.clone().inner().argmax(1).reshape([n, height, width]);
+        predicted.equal(self.labels.clone()).float() * self.valid.clone()
+    }
+
+    /// Share of valid pixels that are correct, per image, on the host. An image without valid pixels counts as 0.
+    pub fn accuracy(&self, logits: &Tensor<4>) -> Vec<f32> {
+        let [n, height, width] = self.dims();
+        let correct = self.correct(logits).reshape([n, height * width]).sum_dim(1).reshape([n]);
+        let share = correct / self.valid_pixels().clamp_min(1.0);
+        share.into_data().convert::<f32>().to_vec().expect("a float tensor converts to f32")
+    }
+
+    /// The one-hot label map `[N, classes, H, W]`; void pixels and labels beyond `classes` are all zero.
+    pub fn one_hot(&self, classes: usize) -> Tensor<4> {
+        let [n, height, width] = self.dims();
+        let device = self.labels.device();
+        let axis = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes, 1, 1]);
+        let labels = self.labels.clone().reshape([n, 1, height, width]).repeat_dim(1, classes);
+        labels.equal(axis.expand([n, classes, height, width])).float()
+            * self.valid.clone().reshape([n, 1, height, width])
+    }
+
+    /// The targets of the samples at `indices` (positions in the batch), in that order.
+    pub fn select(&self, indices: &Tensor<1, Int>) -> Self {
+        Self {
+            labels: self.labels.clone().select(0, indices.clone()),
+            valid: self.valid.clone().select(0, indices.clone()),
+            soft: self.soft.as_ref().map(|s| s.clone().select(0, indices.clone())),
+            weight: self.weight.as_ref().map(|w| w.clone().select(0, indices.clone())),
+        }
+    }
+
+    /// A mask of the void pixels, `[N, H, W]`.
+    pub fn void(&self) -> Tensor<3, Bool> {
+        self.valid.clone().equal_elem(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logits() -> Tensor<4> {
+        // Two classes, pixels: class 1, class 0, class 1.
+        Tensor::from_data(TensorData::new(vec![0.0f32, 2.0, 0.0, 1.0, 1.0, 3.0], [1, 2, 1, 3]), &Device::flex())
+    }
+
+    #[test]
+    fn void_pixels_are_neither_correct_nor_counted() {
+        let targets = Targets::from_labels(&[1, 0, VOID], [1, 1, 3], &Device::flex()).unwrap();
+        assert_eq!(targets.correct(&logits()).into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0]);
+        assert_eq!(targets.valid_pixels().into_data().to_vec::<f32>().unwrap(), [2.0]);
+        assert_eq!(targets.accuracy(&logits()), [1.0]);
+    }
+
+    #[test]
+    fn one_hot_leaves_void_out_of_the_last_class() {
+        let targets = Targets::from_labels(&[1, 0, VOID], [1, 1, 3], &Device::flex()).unwrap();
+        let map: Vec<f32> = targets.one_hot(2).into_data().to_vec().unwrap();
+        assert_eq!(map, [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_wrong_number_of_labels_is_refused_with_both_numbers() {
+        let error = Targets::from_labels(&[0; 5], [1, 2, 3], &Device::flex()).unwrap_err();
+        assert_eq!(error.to_string(), "labels: found 5 values, expected 6 (1 x 2 x 3)");
+    }
+}
