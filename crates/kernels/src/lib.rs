@@ -4,9 +4,17 @@
 //! when the program runs ([`simd`]). Results depend on the shape of one image and on the instruction set alone: never on
 //! the batch that the image is in, the number of threads, or on timing.
 
+// Pixel loops index several arrays at once, and kernels take the numbers that describe a layout one by one.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
+
+pub mod conv2d;
 mod epilogue;
+mod error;
 pub mod parallel;
 pub mod scratch;
 pub mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use epilogue::{Activation, Epilogue};
+pub use error::Error;

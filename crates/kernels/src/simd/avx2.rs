@@ -22,6 +22,18 @@ fn mask(count: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(BITS.as_ptr().add(8 - count).cast()) }
 }
 
+impl Avx2 {
+    /// Row `i` of a matrix, zeros behind its columns and where the row does not exist.
+    ///
+    /// # Safety
+    /// As for [`Simd::transpose`].
+    #[inline(always)]
+    unsafe fn load_row(self, source: *const f32, stride: usize, i: usize, rows: usize, columns: usize) -> __m256 {
+        // SAFETY: the caller's promise.
+        if i < rows { unsafe { self.load_partial(source.add(i * stride), columns) } } else { self.zero() }
+    }
+}
+
 impl Sealed for Avx2 {}
 
 // SAFETY of all blocks: an `Avx2` exists only inside `enter`, so the machine has the features; memory accesses are the
@@ -125,10 +137,18 @@ impl Simd for Avx2 {
         target_stride: usize,
     ) {
         unsafe {
-            let zero = self.zero();
-            let row = |i: usize| if i < rows { self.load_partial(source.add(i * stride), columns) } else { zero };
-            let top = self.transpose4([row(0), row(1), row(2), row(3)]);
-            let bottom = self.transpose4([row(4), row(5), row(6), row(7)]);
+            let top = self.transpose4([
+                self.load_row(source, stride, 0, rows, columns),
+                self.load_row(source, stride, 1, rows, columns),
+                self.load_row(source, stride, 2, rows, columns),
+                self.load_row(source, stride, 3, rows, columns),
+            ]);
+            let bottom = self.transpose4([
+                self.load_row(source, stride, 4, rows, columns),
+                self.load_row(source, stride, 5, rows, columns),
+                self.load_row(source, stride, 6, rows, columns),
+                self.load_row(source, stride, 7, rows, columns),
+            ]);
             for j in 0..4 {
                 if j < columns {
                     self.store(target.add(j * target_stride), _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]));

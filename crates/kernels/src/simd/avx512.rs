@@ -20,6 +20,18 @@ fn mask(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
+impl Avx512 {
+    /// Row `i` of a matrix, zeros behind its columns and where the row does not exist.
+    ///
+    /// # Safety
+    /// As for [`Simd::transpose`].
+    #[inline(always)]
+    unsafe fn load_row(self, source: *const f32, stride: usize, i: usize, rows: usize, columns: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        if i < rows { unsafe { self.load_partial(source.add(i * stride), columns) } } else { self.zero() }
+    }
+}
+
 impl Sealed for Avx512 {}
 
 // SAFETY of all blocks: an `Avx512` exists only inside `enter`, so the machine has the features; memory accesses are the
@@ -124,11 +136,15 @@ impl Simd for Avx512 {
     ) {
         unsafe {
             let zero = self.zero();
-            let row = |i: usize| if i < rows { self.load_partial(source.add(i * stride), columns) } else { zero };
             // Blocks of four rows: lane 4L + k of `quad[b][j]` is row 4b + k, column 4L + j.
             let mut quad = [[zero; 4]; 4];
             for (b, q) in quad.iter_mut().enumerate() {
-                *q = self.transpose4([row(4 * b), row(4 * b + 1), row(4 * b + 2), row(4 * b + 3)]);
+                *q = self.transpose4([
+                    self.load_row(source, stride, 4 * b, rows, columns),
+                    self.load_row(source, stride, 4 * b + 1, rows, columns),
+                    self.load_row(source, stride, 4 * b + 2, rows, columns),
+                    self.load_row(source, stride, 4 * b + 3, rows, columns),
+                ]);
             }
             let mut out = [zero; 16];
             for j in 0..4 {

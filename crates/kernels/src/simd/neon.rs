@@ -10,6 +10,18 @@ pub(super) fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Neon(()))
 }
 
+impl Neon {
+    /// Row `i` of a matrix, zeros behind its columns and where the row does not exist.
+    ///
+    /// # Safety
+    /// As for [`Simd::transpose`].
+    #[inline(always)]
+    unsafe fn load_row(self, source: *const f32, stride: usize, i: usize, rows: usize, columns: usize) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        if i < rows { unsafe { self.load_partial(source.add(i * stride), columns) } } else { self.zero() }
+    }
+}
+
 impl Sealed for Neon {}
 
 // SAFETY of all blocks: NEON is part of the architecture; memory accesses are the caller's promise.
@@ -113,9 +125,12 @@ impl Simd for Neon {
         target_stride: usize,
     ) {
         unsafe {
-            let zero = self.zero();
-            let row = |i: usize| if i < rows { self.load_partial(source.add(i * stride), columns) } else { zero };
-            let out = self.transpose4([row(0), row(1), row(2), row(3)]);
+            let out = self.transpose4([
+                self.load_row(source, stride, 0, rows, columns),
+                self.load_row(source, stride, 1, rows, columns),
+                self.load_row(source, stride, 2, rows, columns),
+                self.load_row(source, stride, 3, rows, columns),
+            ]);
             for (j, v) in out.into_iter().enumerate() {
                 if j < columns {
                     self.store(target.add(j * target_stride), v);

@@ -1,0 +1,385 @@
+//! The direct algorithm: copy a zero-padded tile of the input, run register tiles over it, write with the epilogue.
+
+use super::register_tile::{BLOCK, Sum, TapOffset, block};
+use super::stencil::{Stencil, Tap, meets};
+use super::tile::Tile;
+use crate::epilogue::{Activation, Epilogue};
+use crate::parallel::{self, Shared};
+use crate::scratch::Scratch;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// Bytes of input that one register tile may read, so that the vectors which all output channels share stay in L1.
+const INPUT_BYTES: usize = 32 << 10;
+/// Sums of one job, so that they stay in L2 while the input channels pass by.
+const SUMS: usize = 64 << 10;
+/// Operations below which a job is not worth being cut further, for the sake of a second core.
+const SMALL_JOB: usize = 1 << 20;
+
+/// How a stencil is cut into jobs: by the shape of one image alone.
+#[derive(Clone, Debug)]
+struct Plan {
+    /// Grid rows and columns of a job, and how many jobs that makes.
+    tile: [usize; 2],
+    tiles: [usize; 2],
+    /// Output channels of a job, a multiple of `BLOCK`, and chunks per group.
+    out_chunk: usize,
+    out_chunks: usize,
+    /// Input channels of one pass over the output.
+    in_chunk: usize,
+}
+
+impl Plan {
+    fn new(stencil: &Stencil, lanes: usize) -> Self {
+        let taps = stencil.phases.iter().map(Vec::len).max().unwrap_or(0);
+        let [grid_rows, grid_columns] = stencil.grid;
+        let phases = stencil.phases.len();
+        let all_outputs = stencil.out_channels.next_multiple_of(BLOCK);
+        // A pointwise convolution copies the input for few products, so each copy must serve many channels.
+        let mut out_chunk = all_outputs.min(if taps > 1 { 64 } else { 256 });
+        out_chunk = all_outputs.div_ceil(BLOCK).div_ceil(all_outputs.div_ceil(out_chunk)) * BLOCK;
+        let points = (SUMS / (out_chunk * phases)).max(3 * lanes);
+        let mut tile = [(points / grid_columns).clamp(1, grid_rows.max(1)), grid_columns];
+        if grid_columns > 2 * points {
+            // Whole groups of three vectors.
+            tile[1] = (points / (3 * lanes)) * 3 * lanes;
+        }
+        let count = |tile: [usize; 2], out_chunk: usize| {
+            grid_rows.div_ceil(tile[0])
+                * grid_columns.div_ceil(tile[1])
+                * all_outputs.div_ceil(out_chunk)
+                * stencil.groups
+        };
+        let work = |tile: [usize; 2], out_chunk: usize| {
+            2 * tile[0] * tile[1] * out_chunk * stencil.in_channels * stencil.phases.iter().map(Vec::len).sum::<usize>()
+        };
+        while count(tile, out_chunk) < 4 && work(tile, out_chunk) > SMALL_JOB {
+            if tile[0] * tile[1] > 16 * lanes && tile[0] > 1 {
+                tile[0] = tile[0].div_ceil(2);
+            } else if out_chunk > BLOCK {
+                out_chunk = (out_chunk / BLOCK).div_ceil(2) * BLOCK;
+            } else {
+                break;
+            }
+        }
+        // Equal parts instead of a small rest.
+        tile[0] = grid_rows.div_ceil(grid_rows.div_ceil(tile[0]));
+        let rows = {
+            let mut rows: Vec<_> = stencil.phases.iter().flatten().map(|t| t.offset[0]).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            rows.len().max(1)
+        };
+        let per_channel = rows * (3 * lanes * size_of::<f32>() + if taps > 1 { 64 } else { 0 });
+        let chunks = stencil.in_channels.div_ceil((INPUT_BYTES / per_channel).max(8));
+        Plan {
+            tile,
+            tiles: [grid_rows.div_ceil(tile[0]), grid_columns.div_ceil(tile[1])],
+            out_chunk,
+            out_chunks: all_outputs.div_ceil(out_chunk),
+            in_chunk: stencil.in_channels.div_ceil(chunks),
+        }
+    }
+}
+
+/// Runs the stencil; every number of `target` is written.
+pub(super) fn run(stencil: &Stencil, source: &[f32], weights: &[f32], epilogue: Epilogue<'_>, target: &mut [f32]) {
+    let isa = Isa::current();
+    let target = Shared::new(target);
+    isa.dispatch(Start { isa, stencil, source, weights, epilogue, target });
+}
+
+/// Makes the plan, which depends on the number of lanes, and runs its jobs.
+struct Start<'a> {
+    isa: Isa,
+    stencil: &'a Stencil,
+    source: &'a [f32],
+    weights: &'a [f32],
+    epilogue: Epilogue<'a>,
+    target: Shared<'a, f32>,
+}
+
+impl Kernel for Start<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Start { isa, stencil, source, weights, epilogue, target } = self;
+        let plan = Plan::new(stencil, S::LANES);
+        let taps = stencil.phases.iter().flatten().copied();
+        let layout = Tile::new(plan.tile, stencil.in_stride, taps, S::LANES);
+        let jobs = stencil.batch * stencil.groups * plan.out_chunks * plan.tiles[0] * plan.tiles[1];
+        parallel::for_each(jobs, |index| {
+            isa.dispatch(Job { stencil, plan: &plan, layout: &layout, source, weights, epilogue, target, index });
+        });
+    }
+}
+
+struct Job<'a> {
+    stencil: &'a Stencil,
+    plan: &'a Plan,
+    layout: &'a Tile,
+    source: &'a [f32],
+    weights: &'a [f32],
+    epilogue: Epilogue<'a>,
+    target: Shared<'a, f32>,
+    index: usize,
+}
+
+impl Kernel for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Job { stencil, plan, layout, source, weights, epilogue, target, index } = self;
+        let (index, column) = (index / plan.tiles[1], index % plan.tiles[1]);
+        let (index, row) = (index / plan.tiles[0], index % plan.tiles[0]);
+        let (index, out_chunk) = (index / plan.out_chunks, index % plan.out_chunks);
+        let (image, group) = (index / stencil.groups, index % stencil.groups);
+        let start = [row * plan.tile[0], column * plan.tile[1]];
+        let size = [0, 1].map(|a| plan.tile[a].min(stencil.grid[a] - start[a]));
+        let first_out = out_chunk * plan.out_chunk;
+        let outputs = plan.out_chunk.min(stencil.out_channels - first_out);
+
+        // Taps that meet only padding in these rows cost nothing: large dilations on small maps have many.
+        let phases: Vec<Vec<Tap>> = stencil
+            .phases
+            .iter()
+            .map(|taps| {
+                let (from, to) = (start[0], start[0] + size[0]);
+                let reads = |tap: &&Tap| meets(tap.offset[0], from, to, stencil.in_stride[0], stencil.in_size[0]);
+                taps.iter().filter(reads).copied().collect()
+            })
+            .collect();
+        let offsets: Vec<Vec<TapOffset>> = phases
+            .iter()
+            .map(|taps| taps.iter().map(|&t| TapOffset { input: layout.offset(t), weight: t.weight * BLOCK }).collect())
+            .collect();
+        let rows_read = layout.rows_read(size[0], phases.iter().flatten().copied());
+
+        // Vectors either start anew in every row, or run on over the columns between the rows: whichever needs fewer.
+        let by_row = size[1].div_ceil(S::LANES);
+        let flat = ((size[0] - 1) * layout.row_stride + size[1]).div_ceil(S::LANES);
+        let (vectors, sum_stride) =
+            if flat < size[0] * by_row { (flat, layout.row_stride) } else { (size[0] * by_row, by_row * S::LANES) };
+        let starts: Vec<usize> = if flat < size[0] * by_row {
+            (0..flat).map(|v| v * S::LANES).collect()
+        } else {
+            (0..size[0] * by_row).map(|v| v / by_row * layout.row_stride + v % by_row * S::LANES).collect()
+        };
+        // An odd number of cache lines, as in the tile.
+        let sum_plane = ((vectors * S::LANES).div_ceil(16) | 1) * 16;
+
+        let blocks = outputs.div_ceil(BLOCK);
+        let mut tile = Scratch::new(plan.in_chunk * layout.plane + 2 * S::LANES);
+        let mut sums = Scratch::new(blocks * offsets.len() * BLOCK * sum_plane);
+        let weight_plane = stencil.kernel_taps * BLOCK;
+        let all_blocks = stencil.out_channels.div_ceil(BLOCK);
+        let in_plane = stencil.in_size[0] * stencil.in_size[1];
+        for channel in (0..stencil.in_channels).step_by(plan.in_chunk) {
+            let channels = plan.in_chunk.min(stencil.in_channels - channel);
+            let from = ((image * stencil.groups + group) * stencil.in_channels + channel) * in_plane;
+            let source = &source[from..from + channels * in_plane];
+            // SAFETY: `source` holds the planes and `tile` was made for `in_chunk` planes of the layout.
+            unsafe {
+                let (source, tile) = (source.as_ptr(), tile.as_mut_ptr());
+                layout.fill(s, source, stencil.in_size, channels, start, &rows_read, tile);
+            }
+            for (phase, taps) in offsets.iter().enumerate() {
+                let sum = Sum { channels, plane: layout.plane, weight_plane, taps };
+                // Groups of vectors outside, output channels inside: the input stays in L1 and the weights stream.
+                for first in (0..vectors).step_by(GROUP) {
+                    let starts = &starts[first..vectors.min(first + GROUP)];
+                    for b in 0..blocks {
+                        let w = ((group * all_blocks + first_out / BLOCK + b) * stencil.in_channels + channel)
+                            * weight_plane;
+                        let weights = &weights[w..w + channels * weight_plane];
+                        let to = (b * offsets.len() + phase) * BLOCK * sum_plane + first * S::LANES;
+                        let sums = &mut sums[to..];
+                        // SAFETY: every start is a grid point of the tile or a place between its rows, to which the
+                        // layout lets vectors and taps be added; weights and sums were just cut to what is needed.
+                        unsafe {
+                            block(
+                                s,
+                                sum,
+                                outputs - b * BLOCK,
+                                tile.as_ptr(),
+                                starts,
+                                weights.as_ptr(),
+                                sums.as_mut_ptr(),
+                                sum_plane,
+                                channel > 0,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+
+        let write = Write { stencil, epilogue, target, image, start, size, sum_plane, sum_stride };
+        for channel in 0..outputs {
+            let first = (channel / BLOCK * offsets.len() * BLOCK + channel % BLOCK) * sum_plane;
+            write.channel(s, group * stencil.out_channels + first_out + channel, &sums[first..]);
+        }
+    }
+}
+
+/// Vectors that share the input in L1: a multiple of what every register tile takes.
+const GROUP: usize = 24;
+
+/// Writes the sums of one job to their place in the output.
+struct Write<'a> {
+    stencil: &'a Stencil,
+    epilogue: Epilogue<'a>,
+    target: Shared<'a, f32>,
+    image: usize,
+    start: [usize; 2],
+    size: [usize; 2],
+    sum_plane: usize,
+    sum_stride: usize,
+}
+
+impl Write<'_> {
+    /// `sums` are those of the channel in phase 0; the other phases follow in steps of `BLOCK` planes.
+    #[inline(always)]
+    fn channel<S: Simd>(&self, s: S, channel: usize, sums: &[f32]) {
+        let [height, width] = self.stencil.out_size;
+        let [step_y, step_x] = self.stencil.out_stride;
+        let plane = (self.image * self.stencil.groups * self.stencil.out_channels + channel) * height * width;
+        let finish = Finish::new(s, &self.epilogue, channel);
+        for row in 0..self.size[0] {
+            for phase_y in 0..step_y {
+                let y = (self.start[0] + row) * step_y + phase_y;
+                if y >= height {
+                    break;
+                }
+                let x = self.start[1] * step_x;
+                let count = (self.size[1] * step_x).min(width - x);
+                let at = plane + y * width + x;
+                let sums = &sums[phase_y * step_x * BLOCK * self.sum_plane + row * self.sum_stride..];
+                let residual = self.epilogue.residual.map(|r| &r[at..at + count]);
+                // SAFETY: `count` numbers of this row belong to this job alone; each phase of the sums holds `size[1]`
+                // of them, rounded up to a vector.
+                unsafe {
+                    let to = self.target.pointer(at);
+                    let sums = sums.as_ptr();
+                    match step_x {
+                        1 => finish.row(s, sums, residual, to, count),
+                        _ => finish.phases(s, sums, BLOCK * self.sum_plane, step_x, residual, to, count),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The epilogue of one channel.
+struct Finish<S: Simd> {
+    bias: S::V,
+    slope: S::V,
+    activation: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    None,
+    Relu,
+    PRelu,
+}
+
+impl<S: Simd> Finish<S> {
+    #[inline(always)]
+    fn new(s: S, epilogue: &Epilogue<'_>, channel: usize) -> Self {
+        let (activation, slope) = match epilogue.activation {
+            Activation::None => (Kind::None, 0.0),
+            Activation::Relu => (Kind::Relu, 0.0),
+            Activation::PRelu(slopes) => (Kind::PRelu, slopes[channel]),
+        };
+        let bias = match epilogue.bias {
+            Some(bias) => bias[channel],
+            None => 0.0,
+        };
+        Finish { bias: s.splat(bias), slope: s.splat(slope), activation }
+    }
+
+    #[inline(always)]
+    fn apply(&self, s: S, sum: S::V, residual: Option<S::V>) -> S::V {
+        let mut v = s.add(sum, self.bias);
+        if let Some(residual) = residual {
+            v = s.add(v, residual);
+        }
+        match self.activation {
+            Kind::None => v,
+            Kind::Relu => s.relu(v),
+            Kind::PRelu => s.fma(self.slope, s.min(s.zero(), v), s.relu(v)),
+        }
+    }
+
+    /// # Safety
+    /// `sums` holds `count` numbers rounded up to whole vectors, `to` is valid for `count`, `residual` as long.
+    #[inline(always)]
+    unsafe fn row(&self, s: S, sums: *const f32, residual: Option<&[f32]>, to: *mut f32, count: usize) {
+        let mut i = 0;
+        // SAFETY: the caller's promise; no access goes behind `count`, but for whole vectors of `sums`.
+        unsafe {
+            while i < count {
+                let n = (count - i).min(S::LANES);
+                let sum = s.load(sums.add(i));
+                if n == S::LANES {
+                    let residual = match residual {
+                        Some(r) => Some(s.load(r.as_ptr().add(i))),
+                        None => None,
+                    };
+                    s.store(to.add(i), self.apply(s, sum, residual));
+                } else {
+                    let residual = match residual {
+                        Some(r) => Some(s.load_partial(r.as_ptr().add(i), n)),
+                        None => None,
+                    };
+                    s.store_partial(to.add(i), n, self.apply(s, sum, residual));
+                }
+                i += n;
+            }
+        }
+    }
+
+    /// Writes number `q` of phase `p` to place `q · phases + p`.
+    ///
+    /// # Safety
+    /// As for [`Finish::row`], for the sums of every phase, `phase_stride` numbers apart.
+    #[inline(always)]
+    unsafe fn phases(
+        &self,
+        s: S,
+        sums: *const f32,
+        phase_stride: usize,
+        phases: usize,
+        residual: Option<&[f32]>,
+        to: *mut f32,
+        count: usize,
+    ) {
+        let mut row = [0.0f32; 2 * crate::simd::MAX_LANES];
+        let mut i = 0;
+        // SAFETY: the caller's promise: `q` stays below the number of sums of a phase, rounded up to whole vectors.
+        unsafe {
+            if phases == 2 {
+                while i < count {
+                    let (a, b) = s.interleave(s.load(sums.add(i / 2)), s.load(sums.add(phase_stride + i / 2)));
+                    s.store(row.as_mut_ptr(), a);
+                    s.store(row.as_mut_ptr().add(S::LANES), b);
+                    let n = (count - i).min(2 * S::LANES);
+                    self.row(s, row.as_ptr(), residual.map(|r| &r[i..]), to.add(i), n);
+                    i += n;
+                }
+            } else {
+                while i < count {
+                    let n = (count - i).min(S::LANES);
+                    for (k, x) in row.iter_mut().enumerate().take(n) {
+                        *x = *sums.add((i + k) % phases * phase_stride + (i + k) / phases);
+                    }
+                    self.row(s, row.as_ptr(), residual.map(|r| &r[i..]), to.add(i), n);
+                    i += n;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Two-dimensional convolution: forward, input gradient, weight gradient, bias gradient.
+
+mod direct;
+mod register_tile;
+mod shape;
+mod stencil;
+mod tile;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+pub use shape::Conv2dShape;
+pub use weights::PackedWeights;
+
+use crate::Epilogue;
+use stencil::Stencil;
+
+/// `out = activation(x ∗ weights + bias + residual)`: `x` is `[batch, in_channels, height, width]`, `out`
+/// `[batch, out_channels, out_height, out_width]`.
+///
+/// ```
+/// use fireproof_kernels::{Activation, Epilogue, conv2d::{Conv2dShape, PackedWeights, forward}};
+///
+/// let shape = Conv2dShape::new(1, 1, 1, [2, 2], [3, 3]).with_padding(1).checked()?;
+/// let weights = PackedWeights::new(&shape, &[1.0; 9]);
+/// let mut out = [0.0; 4];
+/// let epilogue = Epilogue { bias: Some(&[-5.0]), activation: Activation::Relu, ..Epilogue::default() };
+/// forward(&shape, &[1.0, 2.0, 3.0, 4.0], &weights, epilogue, &mut out);
+/// assert_eq!(out, [5.0; 4]);
+/// # Ok::<(), fireproof_kernels::Error>(())
+/// ```
+///
+/// # Panics
+/// If the shape is not [`checked`](Conv2dShape::checked) or a slice has not the length that it implies.
+pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue: Epilogue<'_>, out: &mut [f32]) {
+    check(shape, x, out);
+    weights.check(shape);
+    check_epilogue(&epilogue, shape.out_channels, out.len());
+    direct::run(&Stencil::forward(shape), x, weights.forward(), epilogue, out);
+}
+
+/// The gradient at the input: `grad_out` is `[batch, out_channels, out_height, out_width]`, `grad_in`
+/// `[batch, in_channels, height, width]` and overwritten.
+///
+/// # Panics
+/// As [`forward`].
+pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &PackedWeights, grad_in: &mut [f32]) {
+    check(shape, grad_in, grad_out);
+    weights.check(shape);
+    direct::run(&Stencil::input_gradient(shape), grad_out, weights.gradient(), Epilogue::default(), grad_in);
+}
+
+/// The transposed convolution, the input gradient of `shape` read as a forward pass: `x` is
+/// `[batch, out_channels, out_height, out_width]` **of the shape**, `out` `[batch, in_channels, height, width]`, and the
+/// epilogue has one number per `in_channels`. Its own input gradient is [`forward`] with the same shape and weights.
+///
+/// ```
+/// use fireproof_kernels::{Epilogue, conv2d::{Conv2dShape, PackedWeights, transposed}};
+///
+/// // 2×2 with stride 2 doubles the resolution: from 1 channel at 1×1 to 1 channel at 2×2.
+/// let shape = Conv2dShape { stride: [2, 2], ..Conv2dShape::new(1, 1, 1, [2, 2], [2, 2]) }.checked()?;
+/// let weights = PackedWeights::new(&shape, &[1.0, 2.0, 3.0, 4.0]);
+/// let mut out = [0.0; 4];
+/// transposed(&shape, &[10.0], &weights, Epilogue::default(), &mut out);
+/// assert_eq!(out, [10.0, 20.0, 30.0, 40.0]);
+/// # Ok::<(), fireproof_kernels::Error>(())
+/// ```
+///
+/// # Panics
+/// As [`forward`].
+pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue: Epilogue<'_>, out: &mut [f32]) {
+    check(shape, out, x);
+    weights.check(shape);
+    check_epilogue(&epilogue, shape.in_channels, out.len());
+    direct::run(&Stencil::input_gradient(shape), x, weights.gradient(), epilogue, out);
+}
+
+fn check(shape: &Conv2dShape, input: &[f32], output: &[f32]) {
+    if let Err(error) = shape.checked() {
+        panic!("{error}");
+    }
+    assert_eq!(input.len(), shape.input_len(), "numbers on the input side of {shape:?}");
+    assert_eq!(output.len(), shape.output_len(), "numbers on the output side of {shape:?}");
+}
+
+fn check_epilogue(epilogue: &Epilogue<'_>, channels: usize, len: usize) {
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), channels, "one bias per channel");
+    }
+    if let Some(residual) = epilogue.residual {
+        assert_eq!(residual.len(), len, "a residual of the output's shape");
+    }
+    if let crate::Activation::PRelu(slopes) = epilogue.activation {
+        assert_eq!(slopes.len(), channels, "one slope per channel");
+    }
+}

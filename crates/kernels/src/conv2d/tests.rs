@@ -1,0 +1,294 @@
+//! Every pass against plain loops in double precision.
+
+use super::*;
+use crate::simd::Isa;
+use crate::{
+    Activation,
+    testing::{numbers, relative_error},
+};
+use proptest::prelude::*;
+
+/// Calls `visit(output, input, weight)` with the flat indices of every product of the convolution.
+fn products(shape: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize)) {
+    let (oh, ow) = (shape.out_height(), shape.out_width());
+    let (ci, co) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+    let [kh, kw] = shape.kernel;
+    for n in 0..shape.batch {
+        for o in 0..shape.out_channels {
+            for i in 0..ci {
+                let channel = n * shape.in_channels + o / co * ci + i;
+                for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+                    for (ky, kx) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+                        let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.padding[0][0]);
+                        let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.padding[1][0]);
+                        if iy < shape.height && ix < shape.width {
+                            visit(
+                                ((n * shape.out_channels + o) * oh + y) * ow + x,
+                                (channel * shape.height + iy) * shape.width + ix,
+                                ((o * ci + i) * kh + ky) * kw + kx,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Case {
+    shape: Conv2dShape,
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    grad_out: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: Conv2dShape) -> Self {
+        let shape = shape.checked().unwrap();
+        Case {
+            x: numbers(1, shape.input_len()),
+            weights: numbers(2, shape.weights_len()),
+            grad_out: numbers(3, shape.output_len()),
+            shape,
+        }
+    }
+
+    fn reference_forward(&self) -> Vec<f64> {
+        let mut out = vec![0.0; self.shape.output_len()];
+        products(&self.shape, |o, i, w| out[o] += f64::from(self.x[i]) * f64::from(self.weights[w]));
+        out
+    }
+
+    fn reference_input_gradient(&self) -> Vec<f64> {
+        let mut grad = vec![0.0; self.shape.input_len()];
+        products(&self.shape, |o, i, w| grad[i] += f64::from(self.grad_out[o]) * f64::from(self.weights[w]));
+        grad
+    }
+
+    fn packed(&self) -> PackedWeights {
+        PackedWeights::new(&self.shape, &self.weights)
+    }
+
+    fn forward(&self) -> Vec<f32> {
+        let mut out = vec![f32::NAN; self.shape.output_len()];
+        forward(&self.shape, &self.x, &self.packed(), Epilogue::default(), &mut out);
+        out
+    }
+
+    fn input_gradient(&self) -> Vec<f32> {
+        let mut grad = vec![f32::NAN; self.shape.input_len()];
+        input_gradient(&self.shape, &self.grad_out, &self.packed(), &mut grad);
+        grad
+    }
+
+    /// All passes on all instruction sets.
+    fn check(&self) {
+        let references = (self.reference_forward(), self.reference_input_gradient());
+        for isa in Isa::available() {
+            isa.force(|| {
+                let name = isa.name();
+                assert!(relative_error(&self.forward(), &references.0) < 1e-5, "forward, {name}, {:?}", self.shape);
+                let error = relative_error(&self.input_gradient(), &references.1);
+                assert!(error < 1e-5, "input gradient {error}, {name}, {:?}", self.shape);
+            });
+        }
+    }
+}
+
+/// Shapes of every kind, small enough for the reference.
+fn shapes() -> impl Strategy<Value = Conv2dShape> {
+    let channels = prop_oneof![
+        (Just(1usize), 1..20usize, 1..20usize),
+        (2..4usize, 1..4usize, 1..4usize),
+        (1..20usize, Just(1usize), Just(1usize)),
+    ];
+    let kernel = prop_oneof![
+        4 => (1..4usize, 1..4usize),
+        4 => Just((3, 3)),
+        2 => Just((1, 1)),
+        1 => (1..8usize, 1..8usize),
+    ];
+    let geometry = ((1..3usize, 1..24usize, 1..50usize), kernel, (1..4usize, 1..4usize), (1..5usize, 1..5usize));
+    let padding = ((0..4usize, 0..4usize), (0..4usize, 0..4usize));
+    (channels, geometry, padding).prop_filter_map(
+        "a kernel larger than the input",
+        |((groups, ci, co), ((batch, height, width), kernel, stride, dilation), (vertical, horizontal))| {
+            Conv2dShape {
+                batch,
+                in_channels: groups * ci,
+                out_channels: groups * co,
+                height,
+                width,
+                kernel: kernel.into(),
+                stride: stride.into(),
+                padding: [vertical.into(), horizontal.into()],
+                dilation: dilation.into(),
+                groups,
+            }
+            .checked()
+            .ok()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pass_agrees_with_plain_loops_for_random_shapes(shape in shapes()) {
+        Case::new(shape).check();
+    }
+}
+
+fn square(channels: [usize; 2], size: [usize; 2], kernel: usize, stride: usize, dilation: usize) -> Conv2dShape {
+    let padding = dilation * (kernel / 2);
+    Conv2dShape {
+        stride: [stride; 2],
+        dilation: [dilation; 2],
+        ..Conv2dShape::new(1, channels[0], channels[1], size, [kernel; 2]).with_padding(padding)
+    }
+}
+
+#[test]
+fn every_pass_agrees_with_plain_loops_for_the_layers_of_segmentation_networks() {
+    for shape in [
+        square([3, 8], [33, 47], 7, 2, 1),
+        square([12, 12], [23, 30], 3, 1, 4),
+        square([25, 25], [22, 30], 3, 1, 16),
+        square([128, 25], [11, 15], 1, 1, 1),
+        square([40, 72], [15, 11], 3, 1, 12),
+        square([40, 16], [15, 11], 3, 1, 24),
+        square([600, 20], [5, 6], 3, 1, 1),
+        square([700, 300], [3, 5], 1, 1, 1),
+        square([20, 300], [7, 9], 1, 2, 1),
+        square([70, 70], [16, 16], 3, 1, 1),
+        square([4, 4], [3, 700], 3, 1, 1),
+        square([2, 9], [90, 100], 1, 1, 1),
+        Conv2dShape { stride: [2; 2], ..Conv2dShape::new(2, 24, 40, [12, 18], [2; 2]) },
+        Conv2dShape { groups: 48, ..square([48, 48], [20, 33], 3, 1, 1) },
+        Conv2dShape { groups: 3, ..square([30, 60], [9, 17], 3, 2, 1) },
+    ] {
+        Case::new(shape).check();
+    }
+}
+
+#[test]
+fn an_image_is_computed_alike_in_every_batch_and_with_any_number_of_threads() {
+    for shape in [
+        square([20, 70], [31, 33], 3, 1, 1),
+        square([20, 70], [31, 33], 3, 2, 1),
+        square([300, 40], [20, 22], 1, 1, 1),
+        square([64, 64], [30, 22], 3, 1, 12),
+    ] {
+        let three = Case::new(Conv2dShape { batch: 3, ..shape });
+        let (inputs, outputs) = (three.x.len() / 3, three.grad_out.len() / 3);
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (out, grad) = pool(2).install(|| (three.forward(), three.input_gradient()));
+        for image in 0..3 {
+            let one = Case {
+                shape,
+                x: three.x[image * inputs..][..inputs].to_vec(),
+                weights: three.weights.clone(),
+                grad_out: three.grad_out[image * outputs..][..outputs].to_vec(),
+            };
+            let (alone, alone_grad) = pool(1).install(|| (one.forward(), one.input_gradient()));
+            assert_eq!(alone, out[image * outputs..][..outputs], "image {image} of {shape:?}");
+            assert_eq!(alone_grad, grad[image * inputs..][..inputs], "gradient of image {image} of {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn a_nan_or_an_infinity_reaches_every_output_that_depends_on_it() {
+    for shape in
+        [square([9, 17], [7, 19], 3, 1, 1), square([9, 17], [8, 19], 3, 2, 1), square([17, 9], [6, 7], 1, 1, 1)]
+    {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut case = Case::new(shape);
+            let place = case.x.len() / 2;
+            case.x[place] = bad;
+            let mut expected = vec![false; case.grad_out.len()];
+            products(&shape, |o, i, _| expected[o] |= i == place);
+            for isa in Isa::available() {
+                let out = isa.force(|| {
+                    let mut out = vec![0.0; expected.len()];
+                    let epilogue = Epilogue { activation: Activation::None, ..Epilogue::default() };
+                    forward(&case.shape, &case.x, &case.packed(), epilogue, &mut out);
+                    out
+                });
+                assert!(out.iter().zip(&expected).all(|(x, &bad)| x.is_finite() != bad), "{} {shape:?}", isa.name());
+            }
+        }
+    }
+    for activation in [Activation::Relu, Activation::PRelu(&[0.25])] {
+        let shape = Conv2dShape::new(1, 1, 1, [1, 3], [1, 1]);
+        let mut out = [0.0; 3];
+        let epilogue = Epilogue { activation, ..Epilogue::default() };
+        forward(&shape, &[1.0, f32::NAN, -1.0], &PackedWeights::new(&shape, &[1.0]), epilogue, &mut out);
+        assert!(out[0] == 1.0 && out[1].is_nan() && out[2] <= 0.0, "{activation:?} {out:?}");
+    }
+}
+
+#[test]
+fn the_epilogue_adds_bias_and_residual_and_then_activates() {
+    for shape in [square([5, 11], [9, 21], 3, 1, 1), square([5, 11], [6, 5], 1, 1, 1)] {
+        let case = Case::new(shape);
+        let (bias, slopes) = (numbers(7, 11), numbers(8, 11));
+        let residual = numbers(9, case.grad_out.len());
+        let plane = shape.out_height() * shape.out_width();
+        for isa in Isa::available() {
+            for activation in [Activation::None, Activation::Relu, Activation::PRelu(&slopes)] {
+                let mut want = case.reference_forward();
+                for (i, w) in want.iter_mut().enumerate() {
+                    let channel = i / plane % 11;
+                    *w += f64::from(bias[channel]) + f64::from(residual[i]);
+                    *w = match activation {
+                        Activation::None => *w,
+                        Activation::Relu => w.max(0.0),
+                        Activation::PRelu(slopes) => w.max(0.0) + f64::from(slopes[channel]) * w.min(0.0),
+                    };
+                }
+                let mut out = vec![f32::NAN; want.len()];
+                let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), activation };
+                isa.force(|| forward(&shape, &case.x, &case.packed(), epilogue, &mut out));
+                assert!(relative_error(&out, &want) < 1e-5, "{} {activation:?}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_transposed_convolution_is_an_input_gradient_with_an_epilogue() {
+    for (kernel, stride) in [(2, 2), (3, 2), (4, 4), (3, 3), (3, 1)] {
+        let shape = Conv2dShape { stride: [stride; 2], ..Conv2dShape::new(2, 10, 6, [13, 40], [kernel; 2]) };
+        let case = Case::new(shape);
+        let bias = numbers(7, 10);
+        let mut want = case.reference_input_gradient();
+        for (i, w) in want.iter_mut().enumerate() {
+            *w = (*w + f64::from(bias[i / (13 * 40) % 10])).max(0.0);
+        }
+        for isa in Isa::available() {
+            let mut out = vec![f32::NAN; want.len()];
+            let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
+            isa.force(|| transposed(&shape, &case.grad_out, &case.packed(), epilogue, &mut out));
+            assert!(relative_error(&out, &want) < 1e-5, "{} {shape:?}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn an_impossible_shape_is_refused_with_its_numbers() {
+    let shape = Conv2dShape::new(1, 4, 4, [2, 9], [3, 3]);
+    assert_eq!(
+        shape.checked().unwrap_err().to_string(),
+        "convolution: the kernel covers 3 pixels of the height, more than the padded input's 2"
+    );
+    let groups = Conv2dShape { groups: 3, ..shape.with_padding(1) };
+    assert_eq!(
+        groups.checked().unwrap_err().to_string(),
+        "convolution: 4 input channels cannot be cut into 3 equal groups"
+    );
+    let zero = Conv2dShape { stride: [1, 0], ..shape };
+    assert_eq!(zero.checked().unwrap_err().to_string(), "convolution: horizontal stride is 0, expected at least 1");
+    assert!(Conv2dShape { batch: 0, ..shape.with_padding(1) }.checked().is_ok());
+}
