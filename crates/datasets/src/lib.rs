@@ -1,1 +1,31 @@
 //! Synthetic scenes, folders with manifests and their readers, for fireproof.
+//!
+//! Everything here lives in host memory and builds without Burn: [`open`] a data set by name, read [`Sample`]s by index,
+//! or stream them in batches.
+//!
+//! ```
+//! use fireproof_datasets::{Dataset, Options, Split, open};
+//!
+//! let scenes = open("scenes", None, Split::Train, Options::default())?;
+//! let sample = scenes.get(0)?;
+//! assert_eq!((sample.image.channels, sample.image.size()), (3, sample.mask.size()));
+//! # Ok::<(), fireproof_datasets::Error>(())
+//! ```
+
+mod dataset;
+mod error;
+mod folder;
+mod idx;
+pub mod manifest;
+mod open;
+mod random;
+pub mod read;
+pub mod resize;
+mod sample;
+pub mod scenes;
+
+pub use dataset::{Dataset, Split, Subset};
+pub use error::{Error, Result};
+pub use manifest::Manifest;
+pub use open::{Options, list, open, open_manifest};
+pub use sample::{Class, Image, Mask, Sample, VOID};

@@ -1,0 +1,289 @@
+//! Manifests: what a data set is, where its files lie, and what its values mean.
+//!
+//! One TOML file describes one data set. It names the data set's origin and licence, its classes, its splits, and in
+//! exactly one table (`[folder]`, `[idx]` or `[scenes]`) the format that holds it. Paths are relative to the root folder
+//! and may not leave it.
+//!
+//! ```toml
+//! name = "my-roads"
+//! title = "Roads of our town"
+//! origin = "own photographs, 2024"
+//! licence = "CC-BY-4.0"
+//! channels = 3
+//! void = [255]
+//! classes = [
+//!     { name = "background", color = [0, 0, 0] },
+//!     { name = "road", color = [128, 64, 128], values = [7] },
+//! ]
+//!
+//! [folder]
+//! images = "{split}/images/{name}.jpg"
+//! masks = "{split}/masks/{name}.png"
+//!
+//! [splits.train]
+//! list = "lists/train.txt"
+//! [splits.val]
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    Class, Error, Result, VOID,
+    read::{self, Limits, check_relative, mask::LabelCode},
+};
+
+/// A data set's description.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What [`open`](crate::open) calls it.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// Where it comes from: repository, paper, host.
+    pub origin: String,
+    /// Its licence, as its authors state it.
+    pub licence: String,
+    /// What its authors want cited.
+    pub citation: Option<String>,
+    /// Channels that images are read as: 1 or 3.
+    pub channels: usize,
+    /// The stored values that become 0 and 1; by default 0 and the largest value of the file's bit depth.
+    pub range: Option<[f32; 2]>,
+    /// The classes in the order of their indices.
+    pub classes: Vec<ClassEntry>,
+    /// Raw mask values that are void.
+    #[serde(default)]
+    pub void: Vec<u16>,
+    /// Mask colours that are void, for masks that hold colours.
+    #[serde(default)]
+    pub void_colors: Vec<[u8; 3]>,
+    /// Images and masks as files.
+    pub folder: Option<Folder>,
+    /// All images of a split in one array file.
+    pub idx: Option<Idx>,
+    /// The built-in generator.
+    pub scenes: Option<Generator>,
+    /// The splits by name.
+    pub splits: BTreeMap<String, SplitEntry>,
+    /// SHA-256 of files, lower-case hexadecimal by relative path; compared by [`check`](crate::check()).
+    #[serde(default)]
+    pub checksums: BTreeMap<String, String>,
+}
+
+/// A class in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassEntry {
+    /// Its name.
+    pub name: String,
+    /// 8-bit RGB: for pictures, and what masks that hold colours show.
+    pub color: [u8; 3],
+    /// Raw mask values that mean this class; by default the class's index.
+    pub values: Option<Vec<u16>>,
+}
+
+/// Images and masks as files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// Path of an image, with `{name}` and perhaps `{split}`.
+    pub images: String,
+    /// Path of its mask.
+    pub masks: String,
+    /// What mask pixels hold.
+    #[serde(default)]
+    pub encoding: Encoding,
+}
+
+/// What mask pixels hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// A grey value or palette index.
+    #[default]
+    Index,
+    /// The class's colour.
+    Color,
+}
+
+/// All images of a split in one array file, as MNIST has them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idx {
+    /// Path of the images, `[N, H, W]`, with `{split}`; gzip is recognised.
+    pub images: String,
+    /// Path of the labels: `[N, H, W]` masks, or `[N]` one label an image.
+    pub labels: String,
+    /// Path of a text file with one sample name a line; without it samples are numbered.
+    pub names: Option<String>,
+}
+
+/// The built-in generator, see [`scenes`](crate::scenes).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Height and width of a scene.
+    pub size: [usize; 2],
+}
+
+/// A split in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitEntry {
+    /// What `{split}` stands for; by default the split's name.
+    pub path: Option<String>,
+    /// Path of a list of names; without it the folder is searched and sorted by name.
+    pub list: Option<String>,
+    /// Path of the masks of this split, where it differs.
+    pub masks: Option<String>,
+    /// Number of samples, for generators.
+    pub length: Option<usize>,
+}
+
+/// The embedded manifests.
+const EMBEDDED: [&str; 7] = [
+    include_str!("../manifests/camvid.toml"),
+    include_str!("../manifests/cityscapes.toml"),
+    include_str!("../manifests/fashion-mnist.toml"),
+    include_str!("../manifests/hippocampus-slices.toml"),
+    include_str!("../manifests/nuclei.toml"),
+    include_str!("../manifests/scenes.toml"),
+    include_str!("../manifests/voc2012.toml"),
+];
+
+impl Manifest {
+    /// The embedded manifests, sorted by name.
+    pub fn embedded() -> Vec<Self> {
+        EMBEDDED
+            .iter()
+            .map(|text| Self::parse(Path::new("embedded manifest"), text).expect("embedded manifests are tested"))
+            .collect()
+    }
+
+    /// The embedded manifest of that name, or the file if `name` ends in `.toml`.
+    ///
+    /// # Errors
+    /// If there is none, and as [`parse`](Self::parse).
+    pub fn find(name: &str) -> Result<Self> {
+        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+            let limits = Limits { bytes: 1 << 20, ..Limits::default() };
+            return Self::parse(Path::new(name), &read::text(Path::new(name), &limits, "a manifest")?);
+        }
+        let embedded = Self::embedded();
+        let known = embedded.iter().map(|manifest| manifest.name.clone()).collect();
+        embedded
+            .into_iter()
+            .find(|manifest| manifest.name == name)
+            .ok_or_else(|| Error::UnknownDataset { name: name.to_owned(), known })
+    }
+
+    /// Parses a manifest; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// If the text is no manifest; everything that is wrong with a well-formed one is listed.
+    pub fn parse(file: &Path, text: &str) -> Result<Self> {
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            Error::file(file, format!("text that is no manifest ({})", error.to_string().trim()), "a manifest")
+        })?;
+        let problems = manifest.problems();
+        if problems.is_empty() { Ok(manifest) } else { Err(Error::Problems { file: file.to_path_buf(), problems }) }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        require(!self.name.is_empty(), "`name` is empty".into());
+        require(matches!(self.channels, 1 | 3), format!("`channels` is {}, expected 1 or 3", self.channels));
+        let count = self.classes.len();
+        require((1..=255).contains(&count), format!("`classes` has {count} entries, expected 1 to 255"));
+        if let Some([low, high]) = self.range {
+            let finite = low.is_finite() && high.is_finite() && low < high;
+            require(finite, format!("`range` is [{low}, {high}], expected a smaller and a larger value"));
+        }
+        let formats =
+            usize::from(self.folder.is_some()) + usize::from(self.idx.is_some()) + usize::from(self.scenes.is_some());
+        require(formats == 1, format!("{formats} of the tables [folder], [idx] and [scenes], expected one"));
+        require(!self.splits.is_empty(), "no [splits.…] table, expected at least one".into());
+        let mut paths: Vec<(String, &str, bool)> = Vec::new();
+        if let Some(folder) = &self.folder {
+            paths.push(("folder.images".into(), &folder.images, true));
+            paths.push(("folder.masks".into(), &folder.masks, true));
+        }
+        if let Some(idx) = &self.idx {
+            paths.push(("idx.images".into(), &idx.images, false));
+            paths.push(("idx.labels".into(), &idx.labels, false));
+            paths.extend(idx.names.iter().map(|names| ("idx.names".to_owned(), names.as_str(), false)));
+        }
+        for (name, split) in &self.splits {
+            let masks = split.masks.iter().map(|masks| (format!("splits.{name}.masks"), masks.as_str(), true));
+            let list = split.list.iter().map(|list| (format!("splits.{name}.list"), list.as_str(), false));
+            let path = split.path.iter().map(|path| (format!("splits.{name}.path"), path.as_str(), false));
+            paths.extend(masks.chain(list).chain(path));
+        }
+        paths.extend(self.checksums.keys().map(|path| ("checksums".to_owned(), path.as_str(), false)));
+        for (field, path, named) in paths {
+            if let Err(problem) = check_relative(path) {
+                require(false, format!("`{field}`: {problem}, expected a path inside the root folder"));
+            }
+            let names = path.matches("{name}").count();
+            require(
+                names == usize::from(named),
+                format!("`{field}` has `{{name}}` {names} times, expected {}", usize::from(named)),
+            );
+        }
+        problems.extend(self.labels().err());
+        problems
+    }
+
+    /// The classes without their raw values.
+    pub fn class_list(&self) -> Vec<Class> {
+        self.classes.iter().map(|class| Class { name: class.name.clone(), color: class.color }).collect()
+    }
+
+    /// What the values in masks mean.
+    pub(crate) fn code(&self) -> LabelCode {
+        self.labels().expect("checked when the manifest was parsed")
+    }
+
+    fn labels(&self) -> std::result::Result<LabelCode, String> {
+        let encoding = self.folder.as_ref().map_or(Encoding::Index, |folder| folder.encoding);
+        let classes = self.classes.iter().zip(0u8..=254);
+        if encoding == Encoding::Color {
+            let void = self.void_colors.iter().map(|&color| (color, VOID));
+            return unique(classes.map(|(class, index)| (class.color, index)).chain(void)).map(LabelCode::Color);
+        }
+        let mut pairs: Vec<(u16, u8)> = self.void.iter().map(|&value| (value, VOID)).collect();
+        for (class, index) in classes {
+            match &class.values {
+                Some(values) => pairs.extend(values.iter().map(|&value| (value, index))),
+                None => pairs.push((u16::from(index), index)),
+            }
+        }
+        let codes: HashMap<u16, u8> = unique(pairs.into_iter())?;
+        Ok(LabelCode::Index(codes.into_iter().collect()))
+    }
+}
+
+/// The map of the pairs, or which key has two meanings.
+fn unique<K: Copy + Eq + std::hash::Hash + std::fmt::Debug>(
+    pairs: impl Iterator<Item = (K, u8)>,
+) -> std::result::Result<HashMap<K, u8>, String> {
+    let mut map = HashMap::new();
+    for (key, label) in pairs {
+        if let Some(other) = map.insert(key, label) {
+            let name = |label: u8| if label == VOID { "void".to_owned() } else { format!("class {label}") };
+            return Err(format!("the mask value {key:?} means {} and {}, expected one", name(other), name(label)));
+        }
+    }
+    Ok(map)
+}
