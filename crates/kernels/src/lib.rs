@@ -11,10 +11,12 @@ pub mod conv2d;
 mod epilogue;
 mod error;
 pub mod parallel;
+pub mod reduce;
 pub mod scratch;
 pub mod simd;
 #[cfg(test)]
 mod testing;
+pub mod winograd;
 
 pub use epilogue::{Activation, Epilogue};
 pub use error::Error;

@@ -1,0 +1,200 @@
+//! The schedule of a convolution: which job transforms and multiplies what.
+
+use super::input::{Spectrum, transform_input};
+use super::output::transform_output;
+use super::products::{CHANNELS, PANEL, multiply};
+use super::staging::staging_len;
+use super::tiling::{Planes, Tiling, spread};
+use super::weights::TransformedWeights;
+use super::{Lanes, Tile};
+use crate::epilogue::Epilogue;
+use crate::parallel::{self, Shared};
+use crate::scratch::Scratch;
+use crate::simd::{Isa, Kernel, Simd};
+use std::ops::Range;
+
+/// Tiles in a block, at most: enough to amortise reading the weights.
+const BLOCK_TILES: usize = 64;
+/// Numbers of a block's transformed input, at most: 1.2 MB, so that a second-level cache has room for products too.
+const BLOCK_NUMBERS: usize = 300_000;
+/// Output channels whose products are transformed back at once.
+const BLOCK_CHANNELS: usize = 64;
+/// A batch of fewer blocks than this is cut along frequencies and channels instead.
+const FEW_BLOCKS: usize = 8;
+/// Numbers of transformed input and products that are cut this way at once: 32 MB.
+const SHARED_NUMBERS: usize = 8_000_000;
+/// Jobs that the channels of such a batch are cut into.
+const CHANNEL_JOBS: usize = 8;
+
+/// A convolution by tiles. `x` and `out` have the numbers of the planes.
+pub(super) fn convolve(planes: Planes, x: &[f32], weights: &TransformedWeights, epilogue: Epilogue, out: &mut [f32]) {
+    let (found, expected) =
+        ((weights.input_channels, weights.output_channels), (planes.input_channels, planes.output_channels));
+    assert_eq!(found, expected, "input and output channels of the transformed weights");
+    assert_eq!(out.len(), planes.images * planes.output_channels * planes.output[0] * planes.output[1], "output");
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()), "residual as large as the output");
+    let isa = Isa::current();
+    let tiling = Tiling::new(planes, weights.tile.outputs(), isa.dispatch(Lanes));
+    let pass = Pass { isa, tiling, x, weights, epilogue, out: Shared::new(out) };
+    match weights.tile {
+        Tile::F2 => pass.run::<2>(),
+        Tile::F4 => pass.run::<4>(),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    isa: Isa,
+    tiling: Tiling,
+    x: &'a [f32],
+    weights: &'a TransformedWeights,
+    epilogue: Epilogue<'a>,
+    out: Shared<'a, f32>,
+}
+
+impl Pass<'_> {
+    fn run<const M: usize>(self) {
+        let tiling = &self.tiling;
+        let per_group = tiling.frequencies() * tiling.lanes;
+        let most = (BLOCK_NUMBERS / (per_group * tiling.planes.input_channels)).max(1);
+        let count = most.min(BLOCK_TILES / tiling.lanes).min(tiling.groups);
+        let blocks = tiling.groups.div_ceil(count);
+        if blocks >= FEW_BLOCKS {
+            parallel::for_each(blocks, |i| self.isa.dispatch(WholeBlock::<M> { pass: self, first: i * count, count }));
+        } else {
+            let channels = tiling.planes.input_channels + tiling.planes.output_channels;
+            let count = (SHARED_NUMBERS / (per_group * channels)).clamp(1, tiling.groups);
+            (0..tiling.groups).step_by(count).for_each(|first| self.shared_block::<M>(first, count));
+        }
+    }
+
+    /// One block whose work is shared by all threads: first the channels, then the frequencies, then the channels again.
+    fn shared_block<const M: usize>(self, first: usize, count: usize) {
+        let planes = &self.tiling.planes;
+        let spectrum = Spectrum::new(planes.input_channels, count, self.tiling.lanes, PANEL);
+        let rows = planes.output_channels.next_multiple_of(CHANNELS);
+        let products_stride = spread(rows * count * self.tiling.lanes);
+        let mut input = Scratch::new(self.tiling.frequencies() * spectrum.stride);
+        let mut products = Scratch::new(self.tiling.frequencies() * products_stride);
+        let (input, products) = (Shared::new(&mut input), Shared::new(&mut products));
+        let step = |work| Step::<M> { pass: self, first, count, products_stride, input, products, work };
+        let cut = |channels: usize, job: usize| {
+            let size = channels.div_ceil(CHANNEL_JOBS);
+            (job * size).min(channels)..((job + 1) * size).min(channels)
+        };
+        parallel::for_each(CHANNEL_JOBS, |job| {
+            self.isa.dispatch(step(Work::Input(cut(planes.input_channels, job))));
+        });
+        parallel::for_each(self.tiling.frequencies(), |f| self.isa.dispatch(step(Work::Products(f))));
+        parallel::for_each(CHANNEL_JOBS, |job| {
+            self.isa.dispatch(step(Work::Output(cut(planes.output_channels, job))));
+        });
+    }
+}
+
+/// All the work of one block.
+struct WholeBlock<'a, const M: usize> {
+    pass: Pass<'a>,
+    first: usize,
+    count: usize,
+}
+
+impl<const M: usize> Kernel for WholeBlock<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Pass { tiling, x, weights, epilogue, out, .. } = &self.pass;
+        let block = tiling.block(self.first, self.count);
+        let planes = &tiling.planes;
+        let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
+        let tiles = block.groups * S::LANES;
+        let stride = spread(BLOCK_CHANNELS * tiles);
+        let mut staging = Scratch::new(staging_len(tiling, self.count));
+        let mut input = Scratch::new(tiling.frequencies() * spectrum.stride);
+        let mut products = Scratch::new(tiling.frequencies() * stride);
+        let (input, products) = (input.as_mut_ptr(), products.as_mut_ptr());
+        // SAFETY: the buffers have the sizes that the layouts say; this job alone writes the pixels of its tiles.
+        unsafe {
+            transform_input::<S, M>(s, tiling, &block, x, 0..planes.input_channels, &mut staging, &spectrum, input);
+            for first in (0..planes.output_channels).step_by(BLOCK_CHANNELS) {
+                let channels = first..planes.output_channels.min(first + BLOCK_CHANNELS);
+                for f in 0..tiling.frequencies() {
+                    multiply(
+                        s,
+                        input.add(f * spectrum.stride),
+                        block.groups,
+                        planes.input_channels,
+                        weights.data[f * weights.stride + first * planes.input_channels..].as_ptr(),
+                        channels.len().div_ceil(CHANNELS),
+                        products.add(f * stride),
+                    );
+                }
+                transform_output::<S, M>(s, tiling, &block, products, stride, channels, epilogue, &mut staging, *out);
+            }
+        }
+    }
+}
+
+/// A part of the work of a shared block.
+struct Step<'a, const M: usize> {
+    pass: Pass<'a>,
+    first: usize,
+    count: usize,
+    products_stride: usize,
+    input: Shared<'a, f32>,
+    products: Shared<'a, f32>,
+    work: Work,
+}
+
+enum Work {
+    /// The transform of these input channels.
+    Input(Range<usize>),
+    /// All products of one frequency.
+    Products(usize),
+    /// The inverse transform of these output channels.
+    Output(Range<usize>),
+}
+
+impl<const M: usize> Kernel for Step<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Pass { tiling, x, weights, epilogue, out, .. } = &self.pass;
+        let planes = &tiling.planes;
+        let block = tiling.block(self.first, self.count);
+        let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
+        let tiles = block.groups * S::LANES;
+        match self.work {
+            Work::Input(channels) => {
+                let mut staging = Scratch::new(staging_len(tiling, self.count));
+                // SAFETY: the buffer has the spectrum's size, and this job alone writes these channels.
+                unsafe {
+                    let input = self.input.pointer(0);
+                    transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, input);
+                }
+            }
+            Work::Products(f) => {
+                let weights = weights.data[f * weights.stride..].as_ptr();
+                let blocks = planes.output_channels.div_ceil(CHANNELS);
+                // SAFETY: the buffers have the sizes that the strides say, and this job alone writes this frequency.
+                unsafe {
+                    let input = self.input.pointer(f * spectrum.stride);
+                    let products = self.products.pointer(f * self.products_stride);
+                    multiply(s, input, block.groups, planes.input_channels, weights, blocks, products);
+                }
+            }
+            Work::Output(channels) => {
+                let mut staging = Scratch::new(staging_len(tiling, self.count));
+                // SAFETY: the products were all written before; this job alone writes the pixels of these channels.
+                unsafe {
+                    let products = self.products.pointer(channels.start * tiles);
+                    let stride = self.products_stride;
+                    let (staging, out) = (&mut staging, *out);
+                    transform_output::<S, M>(s, tiling, &block, products, stride, channels, epilogue, staging, out);
+                }
+            }
+        }
+    }
+}
