@@ -10,6 +10,8 @@ use crate::simd::{Isa, Kernel, Simd};
 
 /// Bytes of input that one register tile may read, so that the vectors which all output channels share stay in L1.
 const INPUT_BYTES: usize = 32 << 10;
+/// Vectors that a register tile of eight channels takes.
+const TOGETHER: usize = 3;
 /// Sums of one job, so that they stay in L2 while the input channels pass by.
 const SUMS: usize = 64 << 10;
 /// Operations below which a job is not worth being cut further, for the sake of a second core.
@@ -37,11 +39,11 @@ impl Plan {
         // A pointwise convolution copies the input for few products, so each copy must serve many channels.
         let mut out_chunk = all_outputs.min(if taps > 1 { 64 } else { 256 });
         out_chunk = all_outputs.div_ceil(BLOCK).div_ceil(all_outputs.div_ceil(out_chunk)) * BLOCK;
-        let points = (SUMS / (out_chunk * phases)).max(3 * lanes);
+        let points = (SUMS / (out_chunk * phases)).max(TOGETHER * lanes);
         let mut tile = [(points / grid_columns).clamp(1, grid_rows.max(1)), grid_columns];
         if grid_columns > 2 * points {
             // Whole groups of three vectors.
-            tile[1] = (points / (3 * lanes)) * 3 * lanes;
+            tile[1] = (points / (TOGETHER * lanes)) * TOGETHER * lanes;
         }
         let count = |tile: [usize; 2], out_chunk: usize| {
             grid_rows.div_ceil(tile[0])
@@ -69,7 +71,7 @@ impl Plan {
             rows.dedup();
             rows.len().max(1)
         };
-        let per_channel = rows * (3 * lanes * size_of::<f32>() + if taps > 1 { 64 } else { 0 });
+        let per_channel = rows * (TOGETHER * lanes * size_of::<f32>() + if taps > 1 { 64 } else { 0 });
         let chunks = stencil.in_channels.div_ceil((INPUT_BYTES / per_channel).max(8));
         Plan {
             tile,
@@ -187,8 +189,10 @@ impl Kernel for Job<'_> {
             for (phase, taps) in offsets.iter().enumerate() {
                 let sum = Sum { channels, plane: layout.plane, weight_plane, taps };
                 // Groups of vectors outside, output channels inside: the input stays in L1 and the weights stream.
-                for first in (0..vectors).step_by(GROUP) {
-                    let starts = &starts[first..vectors.min(first + GROUP)];
+                // With one block of channels nothing is read twice, and wider register tiles serve its few channels.
+                let together = if blocks > 1 { TOGETHER } else { vectors.max(1) };
+                for first in (0..vectors).step_by(together) {
+                    let starts = &starts[first..vectors.min(first + together)];
                     for b in 0..blocks {
                         let w = ((group * all_blocks + first_out / BLOCK + b) * stencil.in_channels + channel)
                             * weight_plane;
@@ -222,9 +226,6 @@ impl Kernel for Job<'_> {
         }
     }
 }
-
-/// Vectors that share the input in L1: a multiple of what every register tile takes.
-const GROUP: usize = 24;
 
 /// Writes the sums of one job to their place in the output.
 struct Write<'a> {

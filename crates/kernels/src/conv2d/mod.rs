@@ -5,6 +5,7 @@ mod register_tile;
 mod shape;
 mod stencil;
 mod tile;
+mod weight_gradient;
 mod weights;
 
 #[cfg(test)]
@@ -74,6 +75,29 @@ pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilo
     weights.check(shape);
     check_epilogue(&epilogue, shape.in_channels, out.len());
     direct::run(&Stencil::input_gradient(shape), x, weights.gradient(), epilogue, out);
+}
+
+/// The gradient at the weights, `[out_channels, in_channels / groups, kernel[0], kernel[1]]`, summed over the batch;
+/// overwritten. Sums are added in an order that depends on the shape (with its batch) alone.
+///
+/// # Panics
+/// As [`forward`].
+pub fn weight_gradient(shape: &Conv2dShape, x: &[f32], grad_out: &[f32], grad_weights: &mut [f32]) {
+    check(shape, x, grad_out);
+    assert_eq!(grad_weights.len(), shape.weights_len(), "weight gradient of {shape:?}");
+    weight_gradient::run(&Stencil::forward(shape), x, grad_out, grad_weights);
+}
+
+/// The gradient at the bias: the sum of `grad_out` `[batch, out_channels, out_height, out_width]` over images and
+/// pixels. For a transposed convolution pass its own output's gradient and channels to [`channel_sums`].
+///
+/// # Panics
+/// As [`forward`].
+///
+/// [`channel_sums`]: crate::reduce::channel_sums
+pub fn bias_gradient(shape: &Conv2dShape, grad_out: &[f32], grad_bias: &mut [f32]) {
+    assert_eq!(grad_out.len(), shape.output_len(), "numbers on the output side of {shape:?}");
+    crate::reduce::channel_sums(grad_out, shape.batch, shape.out_channels, grad_bias);
 }
 
 fn check(shape: &Conv2dShape, input: &[f32], output: &[f32]) {

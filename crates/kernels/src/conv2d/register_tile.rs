@@ -44,30 +44,59 @@ pub(crate) unsafe fn register_tile<S: Simd, const M: usize, const N: usize>(
     // step behind the last channel.
     unsafe {
         let (mut inputs, mut weights) = (inputs, weights);
-        for _ in 0..sum.channels {
-            for tap in sum.taps {
-                let mut x = [s.zero(); N];
-                for v in 0..N {
-                    x[v] = s.load(inputs[v].add(tap.input));
+        if let [tap] = sum.taps {
+            // A loop of its own: with one tap, the bookkeeping of the general one would cost as much as the products.
+            for _ in 0..sum.channels {
+                products(s, tap, inputs, weights, &mut acc);
+                for input in &mut inputs {
+                    *input = input.wrapping_add(sum.plane);
                 }
-                let w = weights.add(tap.weight);
-                for m in 0..M {
-                    let w = s.splat(*w.add(m));
-                    for v in 0..N {
-                        acc[m][v] = s.fma(w, x[v], acc[m][v]);
-                    }
+                weights = weights.wrapping_add(sum.weight_plane);
+            }
+        } else {
+            for _ in 0..sum.channels {
+                for tap in sum.taps {
+                    products(s, tap, inputs, weights, &mut acc);
                 }
+                for input in &mut inputs {
+                    *input = input.wrapping_add(sum.plane);
+                }
+                weights = weights.wrapping_add(sum.weight_plane);
             }
-            for input in &mut inputs {
-                *input = input.wrapping_add(sum.plane);
-            }
-            weights = weights.wrapping_add(sum.weight_plane);
         }
         for m in 0..M {
             for v in 0..N {
                 let to = output.add(m * output_plane + v * S::LANES);
                 let sum = if add { s.add(s.load(to), acc[m][v]) } else { acc[m][v] };
                 s.store(to, sum);
+            }
+        }
+    }
+}
+
+/// Adds one tap of one channel.
+///
+/// # Safety
+/// As for [`register_tile`], of this tap and channel.
+#[inline(always)]
+unsafe fn products<S: Simd, const M: usize, const N: usize>(
+    s: S,
+    tap: &TapOffset,
+    inputs: [*const f32; N],
+    weights: *const f32,
+    acc: &mut [[S::V; N]; M],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut x = [s.zero(); N];
+        for v in 0..N {
+            x[v] = s.load(inputs[v].add(tap.input));
+        }
+        let weights = weights.add(tap.weight);
+        for m in 0..M {
+            let w = s.splat(*weights.add(m));
+            for v in 0..N {
+                acc[m][v] = s.fma(w, x[v], acc[m][v]);
             }
         }
     }

@@ -65,6 +65,12 @@ impl Case {
         grad
     }
 
+    fn reference_weight_gradient(&self) -> Vec<f64> {
+        let mut grad = vec![0.0; self.weights.len()];
+        products(&self.shape, |o, i, w| grad[w] += f64::from(self.grad_out[o]) * f64::from(self.x[i]));
+        grad
+    }
+
     fn packed(&self) -> PackedWeights {
         PackedWeights::new(&self.shape, &self.weights)
     }
@@ -81,15 +87,23 @@ impl Case {
         grad
     }
 
+    fn weight_gradient(&self) -> Vec<f32> {
+        let mut grad = vec![f32::NAN; self.weights.len()];
+        weight_gradient(&self.shape, &self.x, &self.grad_out, &mut grad);
+        grad
+    }
+
     /// All passes on all instruction sets.
     fn check(&self) {
-        let references = (self.reference_forward(), self.reference_input_gradient());
+        let references = (self.reference_forward(), self.reference_input_gradient(), self.reference_weight_gradient());
         for isa in Isa::available() {
             isa.force(|| {
                 let name = isa.name();
                 assert!(relative_error(&self.forward(), &references.0) < 1e-5, "forward, {name}, {:?}", self.shape);
                 let error = relative_error(&self.input_gradient(), &references.1);
                 assert!(error < 1e-5, "input gradient {error}, {name}, {:?}", self.shape);
+                let error = relative_error(&self.weight_gradient(), &references.2);
+                assert!(error < 1e-5, "weight gradient {error}, {name}, {:?}", self.shape);
             });
         }
     }
@@ -184,6 +198,8 @@ fn an_image_is_computed_alike_in_every_batch_and_with_any_number_of_threads() {
         let (inputs, outputs) = (three.x.len() / 3, three.grad_out.len() / 3);
         let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (out, grad) = pool(2).install(|| (three.forward(), three.input_gradient()));
+        let weights = pool(2).install(|| three.weight_gradient());
+        assert_eq!(weights, pool(1).install(|| three.weight_gradient()), "weight gradient of {shape:?}");
         for image in 0..3 {
             let one = Case {
                 shape,
@@ -291,4 +307,18 @@ fn an_impossible_shape_is_refused_with_its_numbers() {
     let zero = Conv2dShape { stride: [1, 0], ..shape };
     assert_eq!(zero.checked().unwrap_err().to_string(), "convolution: horizontal stride is 0, expected at least 1");
     assert!(Conv2dShape { batch: 0, ..shape.with_padding(1) }.checked().is_ok());
+}
+
+#[test]
+fn the_bias_gradient_is_the_sum_over_images_and_pixels() {
+    let shape = square([2, 5], [9, 31], 3, 2, 1);
+    let case = Case::new(Conv2dShape { batch: 3, ..shape });
+    let plane = case.shape.out_height() * case.shape.out_width();
+    let mut want = vec![0.0f64; 5];
+    for (i, &g) in case.grad_out.iter().enumerate() {
+        want[i / plane % 5] += f64::from(g);
+    }
+    let mut grad = vec![f32::NAN; 5];
+    bias_gradient(&case.shape, &case.grad_out, &mut grad);
+    assert!(relative_error(&grad, &want) < 1e-6);
 }
