@@ -4,14 +4,33 @@
 //! |---|---|---|
 //! | `records.jsonl` | [`RecordWriter`] | one line per row and image; resume, shards, worst cases |
 //! | `results.json` | [`Results`] | programs |
+//! | `results.csv` | [`table::results_csv`] | spreadsheets |
+//! | `curves-*.png` | [`plots::curves`] | the convergence figure: mIoU and MisRatio against iterations |
+//! | `panels*.png` | [`panels::sheet`] | what an attack does to a picture |
+//! | `report.html` | [`html::page`] | people: all of this in one file |
 //!
-//! Nothing here computes a prediction, so the crate builds without a tensor library.
+//! [`write_all`] makes everything but the records. [`Table`] gives the paper's table as Markdown, LaTeX, HTML or CSV, and
+//! [`canvas`] is what further figures are drawn with. Nothing here computes a prediction, so the crate builds without a
+//! tensor library.
 
+pub mod canvas;
 mod error;
+pub mod escape;
 mod files;
+pub mod html;
+pub mod labels;
+pub mod layout;
+mod output;
+pub mod panels;
+pub mod plots;
 pub mod records;
 pub mod schema;
+pub mod table;
 
 pub use error::ReportError;
+pub use output::{REPORT_FILE, rewrite, write_all};
+pub use panels::Panel;
+pub use plots::Figure;
 pub use records::{Header, RECORDS_FILE, Record, RecordWriter, Records, Trace};
 pub use schema::{Check, Class, Results, Row, RowKey, Run, Status};
+pub use table::{Format, Table};
