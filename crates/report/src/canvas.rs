@@ -101,6 +101,17 @@ impl Text {
 }
 
 /// The picture.
+///
+/// ```
+/// use fireproof_report::canvas::{Canvas, Text};
+///
+/// let mut canvas = Canvas::new(200.0, 60.0);
+/// canvas.line(&[(10.0, 50.0), (190.0, 20.0)], 2.0, &[6.0, 4.0], [0, 114, 178]);
+/// canvas.text((10.0, 20.0), Text::new(12.0, [33, 37, 41]).bold(), "mIoU (%)");
+/// assert_eq!(canvas.pixels().dimensions(), (400, 120));
+/// let png = canvas.png("an example")?;
+/// # Ok::<(), fireproof_report::ReportError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Canvas {
     pixels: RgbImage,

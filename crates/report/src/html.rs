@@ -32,9 +32,9 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     let missing: String = results.run.not_run.iter().map(item).collect();
     page += &section("Not run", &if missing.is_empty() { missing } else { format!("<ul>\n{missing}</ul>\n") });
     page += "</main>\n<footer>Made by <a href=\"https://github.com/fireproof-rs/fireproof\">fireproof</a> ";
-    write!(
+    writeln!(
         page,
-        "{}. The numbers are in results.json and results.csv, the counts of every image in records.jsonl.</footer>\n",
+        "{}. The numbers are in results.json and results.csv, the counts of every image in records.jsonl.</footer>",
         escape(&results.run.version)
     )
     .expect("memory");
@@ -89,7 +89,7 @@ fn glance(groups: &[Group]) -> String {
     for group in groups.iter().filter(|group| group.threat().is_some()) {
         write!(
             text,
-            "<figure class=\"glance\">\n<p class=\"title\">mIoU on {}</p>\n<div class=\"bars\">\n",
+            "<figure class=\"glance\">\n<p class=\"title\">mIoU (%) on {}</p>\n<div class=\"bars\">\n",
             escape(&group.title())
         )
         .expect("memory");

@@ -54,7 +54,13 @@ pub fn threat(row: &Row) -> String {
     }
 }
 
-/// A multiple of 1/255 (or a quarter of it) as such, `8/255`; another number as a decimal, `0.03`.
+/// A multiple of 1/255 (or a quarter of it) as such; another number as a decimal.
+///
+/// ```
+/// use fireproof_report::labels::fraction;
+///
+/// assert_eq!([fraction(8.0 / 255.0), fraction(0.5 / 255.0), fraction(0.03)], ["8/255", "0.5/255", "0.03"]);
+/// ```
 pub fn fraction(value: f64) -> String {
     let quarters = value * 255.0 * 4.0;
     let nearest = quarters.round();

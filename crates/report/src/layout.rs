@@ -2,6 +2,9 @@
 
 use crate::{Row, labels};
 
+/// A label column's name, and how a row fills it.
+type Qualifier = (&'static str, fn(&Row) -> &str);
+
 /// Rows that are compared with one another: same data, same norm and radius. Clean rows belong to every group of their data.
 #[derive(Debug, Clone)]
 pub struct Group<'a> {
@@ -120,13 +123,12 @@ impl<'a> Group<'a> {
         self.line_labels(line).join(" · ")
     }
 
-    fn qualifiers(&self) -> Vec<(&'static str, fn(&Row) -> &str)> {
-        let all: [(&'static str, fn(&Row) -> &str); 3] =
+    fn qualifiers(&self) -> Vec<Qualifier> {
+        let all: [Qualifier; 3] =
             [("Weights", |row| &row.weights), ("Device", |row| &row.device), ("Precision", |row| &row.precision)];
-        let differs = |(_, value): &(&'static str, fn(&Row) -> &str)| {
+        let differs = |(_, value): &Qualifier| {
             self.lines.iter().any(|a| {
-                let twin = |b: &&Row| a.model == b.model && a.training == b.training && value(a) != value(b);
-                self.lines.iter().any(|b| twin(&b))
+                self.lines.iter().any(|b| a.model == b.model && a.training == b.training && value(a) != value(b))
             })
         };
         all.into_iter().filter(differs).collect()

@@ -154,6 +154,29 @@ impl Records {
 }
 
 /// Appends records to a file that no other process may write to.
+///
+/// ```
+/// use fireproof_metrics::ClassCounts;
+/// use fireproof_report::{Header, RECORDS_FILE, Record, RecordWriter};
+///
+/// # fn example(header: Header, predict: impl Fn(&str) -> (Vec<u8>, Vec<u8>)) -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut writer, mut records) = RecordWriter::resume(&std::path::Path::new("out").join(RECORDS_FILE), &header)?;
+/// for (image, name) in [(0, "a.png"), (1, "b.png")] {
+///     if records.done().contains(&(0, image)) {
+///         continue;
+///     }
+///     let (labels, prediction) = predict(name);
+///     let counts = ClassCounts::count(header.classes, &labels, &prediction)?;
+///     let name = name.to_owned();
+///     let record =
+///         Record { row: 0, image, name, counts, forward_passes: 1, backward_passes: 0, seconds: 0.1, trace: None };
+///     writer.append(&record)?;
+///     records.insert("records".as_ref(), record)?;
+/// }
+/// let rows = records.rows();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RecordWriter {
     path: PathBuf,
