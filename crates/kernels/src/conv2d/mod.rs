@@ -1,5 +1,10 @@
 //! Two-dimensional convolution: forward, input gradient, weight gradient, bias gradient.
+//!
+//! Layers with 3×3 kernels and stride 1 use [`winograd`](crate::winograd) where a fixed table says so and the weights'
+//! [`Winograd`] limit allows it; everything else is summed directly by register tiles over a zero-padded copy of a part
+//! of the input.
 
+mod algorithm;
 mod direct;
 mod register_tile;
 mod shape;
@@ -11,10 +16,12 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use algorithm::Winograd;
 pub use shape::Conv2dShape;
 pub use weights::PackedWeights;
 
-use crate::Epilogue;
+use crate::{Epilogue, winograd};
+use algorithm::winograd_tile;
 use stencil::Stencil;
 
 /// `out = activation(x ∗ weights + bias + residual)`: `x` is `[batch, in_channels, height, width]`, `out`
@@ -38,7 +45,11 @@ pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue
     check(shape, x, out);
     weights.check(shape);
     check_epilogue(&epilogue, shape.out_channels, out.len());
-    direct::run(&Stencil::forward(shape), x, weights.forward(), epilogue, out);
+    let size = [shape.out_height(), shape.out_width()];
+    match winograd_tile(shape, weights.winograd(), shape.in_channels, shape.out_channels, size) {
+        Some(tile) => winograd::forward(shape, x, weights.forward_frequencies(tile), epilogue, out),
+        None => direct::run(&Stencil::forward(shape), x, weights.forward(), epilogue, out),
+    }
 }
 
 /// The gradient at the input: `grad_out` is `[batch, out_channels, out_height, out_width]`, `grad_in`
@@ -49,7 +60,14 @@ pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue
 pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &PackedWeights, grad_in: &mut [f32]) {
     check(shape, grad_in, grad_out);
     weights.check(shape);
-    direct::run(&Stencil::input_gradient(shape), grad_out, weights.gradient(), Epilogue::default(), grad_in);
+    let size = [shape.height, shape.width];
+    match winograd_tile(shape, weights.winograd(), shape.out_channels, shape.in_channels, size) {
+        Some(tile) => winograd::input_gradient(shape, grad_out, weights.gradient_frequencies(tile), grad_in),
+        None => {
+            let stencil = Stencil::input_gradient(shape);
+            direct::run(&stencil, grad_out, weights.gradient(), Epilogue::default(), grad_in);
+        }
+    }
 }
 
 /// The transposed convolution, the input gradient of `shape` read as a forward pass: `x` is

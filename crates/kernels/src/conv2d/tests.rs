@@ -72,7 +72,7 @@ impl Case {
     }
 
     fn packed(&self) -> PackedWeights {
-        PackedWeights::new(&self.shape, &self.weights)
+        PackedWeights::new(&self.shape, &self.weights).with_winograd(Winograd::Never)
     }
 
     fn forward(&self) -> Vec<f32> {
@@ -321,4 +321,29 @@ fn the_bias_gradient_is_the_sum_over_images_and_pixels() {
     let mut grad = vec![f32::NAN; 5];
     bias_gradient(&case.shape, &case.grad_out, &mut grad);
     assert!(relative_error(&grad, &want) < 1e-6);
+}
+
+#[test]
+fn layers_that_winograd_computes_agree_with_plain_loops() {
+    for shape in [
+        square([34, 40], [13, 21], 3, 1, 1),
+        square([70, 32], [4, 16], 3, 1, 1),
+        Conv2dShape { padding: [[0, 2], [1, 0]], ..square([33, 37], [12, 35], 3, 1, 1) },
+    ] {
+        let case = Case::new(shape);
+        let references = (case.reference_forward(), case.reference_input_gradient());
+        for isa in Isa::available() {
+            for limit in [Winograd::F2, Winograd::F4] {
+                let weights = case.packed().with_winograd(limit);
+                let (mut out, mut grad) = (vec![f32::NAN; references.0.len()], vec![f32::NAN; references.1.len()]);
+                isa.force(|| {
+                    forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
+                    input_gradient(&shape, &case.grad_out, &weights, &mut grad);
+                });
+                let errors = [relative_error(&out, &references.0), relative_error(&grad, &references.1)];
+                assert!(errors.iter().all(|&e| e < 1e-5), "{limit:?} {errors:?} {} {shape:?}", isa.name());
+                assert_ne!(out, isa.force(|| case.forward()), "{limit:?} was not used for {shape:?}");
+            }
+        }
+    }
 }

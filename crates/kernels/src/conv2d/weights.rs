@@ -1,5 +1,6 @@
-use super::Conv2dShape;
 use super::register_tile::BLOCK;
+use super::{Conv2dShape, Winograd};
+use crate::winograd::{Tile, TransformedWeights};
 use std::sync::OnceLock;
 
 /// Weights of one convolution, rearranged for the kernels. Make them once and keep them while the weights are constant,
@@ -7,15 +8,18 @@ use std::sync::OnceLock;
 ///
 /// They serve the forward pass and the input gradient, every batch and every image size; each form is made when it is
 /// first needed.
-#[derive(Debug)]
 pub struct PackedWeights {
     weights: Vec<f32>,
     in_channels: usize,
     out_channels: usize,
     groups: usize,
     kernel: [usize; 2],
+    winograd: Winograd,
     forward: OnceLock<Vec<f32>>,
     gradient: OnceLock<Vec<f32>>,
+    /// For F(2×2) and F(4×4).
+    forward_frequencies: [OnceLock<TransformedWeights>; 2],
+    gradient_frequencies: [OnceLock<TransformedWeights>; 2],
 }
 
 impl PackedWeights {
@@ -32,9 +36,22 @@ impl PackedWeights {
             out_channels: shape.out_channels,
             groups: shape.groups,
             kernel: shape.kernel,
+            winograd: Winograd::default(),
             forward: OnceLock::new(),
             gradient: OnceLock::new(),
+            forward_frequencies: Default::default(),
+            gradient_frequencies: Default::default(),
         }
+    }
+
+    /// The same weights with another limit on Winograd tiles; the default is [`Winograd::F4`].
+    pub fn with_winograd(self, limit: Winograd) -> Self {
+        PackedWeights { winograd: limit, ..self }
+    }
+
+    /// The largest Winograd tile that these weights may be used with.
+    pub fn winograd(&self) -> Winograd {
+        self.winograd
     }
 
     /// The weights as they were given.
@@ -71,6 +88,19 @@ impl PackedWeights {
             self.pack(inputs, self.out_channels / self.groups, |group, output, input, tap| {
                 ((group * (self.out_channels / self.groups) + input) * inputs + output) * taps + tap
             })
+        })
+    }
+
+    /// Transformed for Winograd's forward pass.
+    pub(super) fn forward_frequencies(&self, tile: Tile) -> &TransformedWeights {
+        self.forward_frequencies[tile as usize]
+            .get_or_init(|| TransformedWeights::forward(tile, &self.weights, self.out_channels, self.in_channels))
+    }
+
+    /// Transformed for Winograd's input gradient.
+    pub(super) fn gradient_frequencies(&self, tile: Tile) -> &TransformedWeights {
+        self.gradient_frequencies[tile as usize].get_or_init(|| {
+            TransformedWeights::input_gradient(tile, &self.weights, self.out_channels, self.in_channels)
         })
     }
 
