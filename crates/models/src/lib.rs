@@ -1,1 +1,31 @@
-//! Segmentation networks, layers, and the import and export of their weights.
+//! Segmentation networks, the layers they are made of, and the import and export of their weights.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use fireproof_models::{Architecture, build};
+//!
+//! let mut architecture = Architecture::new("unet", &["road", "sky"])?;
+//! architecture.options.insert("base".into(), 4);
+//! let network = build(&architecture, 0, &Device::flex())?;
+//! let victim = network.victim();
+//! let logits = victim.logits(Tensor::zeros([1, 3, 40, 56], &Device::flex())).unwrap();
+//! assert_eq!(logits.dims(), [1, 2, 40, 56]);
+//! # Ok::<(), fireproof_models::Error>(())
+//! ```
+
+mod architecture;
+mod error;
+pub mod layers;
+pub mod network;
+mod taps;
+mod unet;
+
+pub use architecture::{
+    Architecture, ChannelOrder, Definition, NetworkOption, Normalisation, build, definition, definitions,
+};
+pub use error::{Error, Result};
+pub use network::{Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained};
+pub use taps::{BatchNormMode, BatchStatistics, Taps};
+
+/// The networks of this crate.
+static OWN: &[&Definition] = &[&unet::UNET];

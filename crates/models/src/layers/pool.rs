@@ -1,0 +1,44 @@
+//! Pooling and padding; no parameters.
+
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use burn::tensor::{Tensor, module};
+
+/// Maximum over `kernel × kernel` windows, padded by `−∞`: `[N, C, H, W]` → `[N, C, (H + 2p − k) / s + 1, …]`.
+pub fn max_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
+    let options = MaxPoolOptions {
+        stride: [stride, stride],
+        padding: [(padding, padding); 2],
+        ..MaxPoolOptions::new([kernel, kernel])
+    };
+    module::max_pool2d(x, options)
+}
+
+/// Mean over `kernel × kernel` windows; padded zeros count in the divisor.
+pub fn average_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
+    let options = AvgPoolOptions {
+        stride: [stride, stride],
+        padding: [(padding, padding); 2],
+        count_include_pad: true,
+        ..AvgPoolOptions::new([kernel, kernel])
+    };
+    module::avg_pool2d(x, options)
+}
+
+/// Mean over a grid of `bins × bins` windows that cover the map: `[N, C, H, W]` → `[N, C, bins, bins]`.
+pub fn adaptive_average_pool(x: Tensor<4>, bins: usize) -> Tensor<4> {
+    module::adaptive_avg_pool2d(x, [bins, bins])
+}
+
+/// Appends zeros at the bottom and right until height and width are multiples of `multiple`.
+pub fn pad_to_multiple(mut x: Tensor<4>, multiple: usize) -> Tensor<4> {
+    for axis in [2, 3] {
+        let mut dims = x.dims();
+        let missing = dims[axis].next_multiple_of(multiple) - dims[axis];
+        if missing > 0 {
+            dims[axis] = missing;
+            let zeros = Tensor::zeros(dims, &x.device());
+            x = Tensor::cat(vec![x, zeros], axis);
+        }
+    }
+    x
+}
