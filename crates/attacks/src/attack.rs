@@ -1,0 +1,41 @@
+//! What an attack is, and what it returns.
+
+use burn::tensor::Tensor;
+use fireproof_tensor::{Batch, Passes, Victim};
+
+use crate::{Context, Result, Trace};
+
+/// Something that turns images into adversarial images for a victim.
+///
+/// An attack is a value without state: the same attack, batch and [`Context`] give the same images, and an image's
+/// result does not depend on its neighbours in the batch.
+pub trait Attack: Send + Sync {
+    /// The name on the command line and in results, e.g. `segpgd`.
+    fn name(&self) -> &str;
+
+    /// Attacks every image of the batch.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if a loss or gradient is NaN or infinite, errors of the victim, and
+    /// arguments that do not fit the batch.
+    fn run(&self, victim: &dyn Victim, batch: &Batch, context: &Context) -> Result<Adversarial>;
+
+    /// True if the iterate after `t` steps of this run is the result of the same attack with `t` steps.
+    ///
+    /// Then one long run, watched by an [`Observer`](crate::Observer), scores every shorter run too. It does not hold
+    /// for an attack whose loss depends on the number of steps (SegPGD's λ), that returns its best iterate, or restarts.
+    fn contains_shorter_runs(&self) -> bool {
+        false
+    }
+}
+
+/// The result of an attack.
+#[derive(Clone, Debug)]
+pub struct Adversarial {
+    /// `[N, C, H, W]`, inside the threat model.
+    pub images: Tensor<4>,
+    /// Loss and accuracy at every forward pass, if [`Context::trace`] asked for it.
+    pub trace: Option<Trace>,
+    /// Passes through the victim, summed over the images.
+    pub passes: Passes,
+}

@@ -1,0 +1,202 @@
+//! The one loop behind every attack that follows a gradient.
+
+use burn::tensor::Tensor;
+use fireproof_tensor::{Batch, Counted, Victim};
+
+use crate::{
+    Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Observer, Result, Scene, Start, Step, Target,
+    View,
+    guard::Guard,
+    objective::{Evaluation, Objective},
+    start::Seeds,
+    threat::{PixelBall, Space, Threat},
+    trace::Recorder,
+    tracker::Best,
+    update::{Steepest, Update, Visit},
+};
+
+/// Objective × update × threat × start × iterate × restarts.
+///
+/// A step is exactly one forward and one backward pass. Returning the last iterate of a single run makes no other pass;
+/// the best iterate and restarts cost one more forward pass a run, to know the last point.
+///
+/// ```
+/// use fireproof_attacks::{AttackConfig, GradientAttack, methods::pgd::Pgd, objective::Weighted, update::Momentum};
+/// let config = AttackConfig::new("pgd")?;
+/// let attack = GradientAttack {
+///     update: Box::new(Momentum { step_size: 0.01, decay: 1.0 }),
+///     ..GradientAttack::new(&config, Weighted(Pgd))?
+/// };
+/// # let _ = attack;
+/// # Ok::<(), fireproof_attacks::Error>(())
+/// ```
+pub struct GradientAttack {
+    /// The name in results and errors; random starts derive from it.
+    pub name: String,
+    /// What is maximised.
+    pub objective: Box<dyn Objective>,
+    /// How a step is taken.
+    pub update: Box<dyn Update>,
+    /// What may change, and how far.
+    pub threat: Box<dyn Threat>,
+    /// The first iterate.
+    pub start: Start,
+    /// Which iterate is returned.
+    pub iterate: Iterate,
+    /// Gradient steps of a run.
+    pub steps: usize,
+    /// Independent runs, of which each image keeps the best: by the tracked loss if `iterate` is
+    /// [`Iterate::BestLoss`], else by the accuracy over valid pixels.
+    pub restarts: usize,
+    /// The map to reach, if the attack is targeted.
+    pub target: Option<Target>,
+}
+
+impl GradientAttack {
+    /// Steepest ascent of an objective in the ball of pixels that the settings describe.
+    ///
+    /// # Errors
+    /// Those of [`AttackConfig::check`].
+    pub fn new(config: &AttackConfig, objective: impl Objective + 'static) -> Result<Self> {
+        config.check()?;
+        Ok(Self {
+            name: config.name.clone(),
+            objective: Box::new(objective),
+            update: Box::new(Steepest { step_size: config.step() }),
+            threat: Box::new(PixelBall { norm: config.norm, epsilon: config.epsilon, range: config.range }),
+            start: config.start,
+            iterate: config.iterate,
+            steps: config.steps,
+            restarts: config.restarts,
+            target: config.target.clone(),
+        })
+    }
+
+    /// One run: the chosen images, and the score by which restarts are compared where there is one.
+    fn once(
+        &self,
+        scene: &Scene,
+        space: &dyn Space,
+        restart: usize,
+        record: &mut Option<Recorder>,
+    ) -> Result<(Tensor<4>, Option<Tensor<1>>)> {
+        let mut objective = self.objective.begin(scene)?;
+        let mut update = self.update.begin(scene)?;
+        let mut guard = Guard::new(&self.name, *scene);
+        let mut best: Option<Best> = None;
+        let mut watch = |step: Step, images: &Tensor<4>, logits: &Tensor<4>, evaluation: &Evaluation| {
+            if let Some(record) = record {
+                record.record(restart, step.index, &evaluation.loss, logits, &scene.batch.targets);
+            }
+            if let Some(observer) = scene.context.observer {
+                tell(observer, scene, restart, step, images, logits, &evaluation.loss);
+            }
+            let score = match self.iterate {
+                Iterate::Last if step.index < step.total => return None,
+                Iterate::Last | Iterate::BestAccuracy => scene.goal.success(logits),
+                Iterate::BestLoss => evaluation.tracked.clone(),
+            };
+            Some(score)
+        };
+
+        let mut variables = space.start(self.start, &Seeds::new(&self.name, scene.context, restart))?;
+        for index in 0..self.steps {
+            let step = Step { index, total: self.steps };
+            let images = space.apply(&variables);
+            let mut evaluated = None;
+            let (logits, gradient) = scene.victim.pull_back(images.clone(), &mut |logits| {
+                fits(&logits, scene.batch)?;
+                let evaluation = objective.evaluate(step, &logits);
+                let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
+                let cotangent = evaluation.cotangent.clone();
+                evaluated = Some(evaluation);
+                Ok(cotangent)
+            })?;
+            let evaluation = evaluated.expect("a victim's pull_back asks for the gradient at its logits");
+            guard.check(step, &evaluation.loss, &gradient)?;
+            if let Some(score) = watch(step, &images, &logits, &evaluation) {
+                best = Some(Best::merge(best, images, score, true));
+            } else {
+                // The last handle but one: the step below can reuse the images' memory.
+                drop(images);
+            }
+            let gradients = space.pull_back(&variables, gradient);
+            variables = update.advance(step, Visit { variables, gradients, loss: evaluation.tracked }, space);
+        }
+        guard.read()?;
+
+        let images = space.apply(&variables);
+        if self.iterate == Iterate::Last && self.restarts == 1 {
+            return Ok((images, None));
+        }
+        let last = Step { index: self.steps, total: self.steps };
+        let logits = scene.victim.logits(images.clone())?;
+        fits(&logits, scene.batch)?;
+        let evaluation = objective.evaluate(last, &logits);
+        let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
+        guard.check(last, &evaluation.loss, &images)?;
+        guard.read()?;
+        let score = watch(last, &images, &logits, &evaluation).expect("the last pass of a run is scored");
+        let best = Best::merge(best, images, score, true);
+        Ok((best.images, Some(best.score)))
+    }
+}
+
+impl Attack for GradientAttack {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&self, victim: &dyn Victim, batch: &Batch, context: &Context) -> Result<Adversarial> {
+        let victim = Counted::new(victim);
+        let goal = Goal::of(batch, self.target.as_ref(), context)?;
+        let scene = Scene { victim: &victim, batch, goal: &goal, steps: self.steps, context };
+        let space = self.threat.bind(&scene)?;
+        let mut record = context.trace.then(Recorder::default);
+        let mut best: Option<Best> = None;
+        let mut images = None;
+        for restart in 0..self.restarts {
+            match self.once(&scene, &*space, restart, &mut record)? {
+                (last, None) => images = Some(last),
+                (chosen, Some(score)) => best = Some(Best::merge(best, chosen, score, false)),
+            }
+        }
+        let images = best.map(|b| b.images).or(images).ok_or_else(|| Error::Argument {
+            what: "restarts",
+            found: "0".into(),
+            expected: "at least 1".into(),
+        })?;
+        Ok(Adversarial { images, trace: record.map(Recorder::finish), passes: victim.passes() })
+    }
+
+    fn contains_shorter_runs(&self) -> bool {
+        let same_steps = !self.objective.depends_on_total() && !self.update.depends_on_total();
+        same_steps && self.iterate == Iterate::Last && self.restarts == 1
+    }
+}
+
+fn tell(
+    observer: &dyn Observer,
+    scene: &Scene,
+    restart: usize,
+    step: Step,
+    images: &Tensor<4>,
+    logits: &Tensor<4>,
+    loss: &Tensor<1>,
+) {
+    let (step, steps) = (step.index, step.total);
+    observer.observe(&View { restart, step, steps, batch: scene.batch, images, logits, loss });
+}
+
+/// Logits must lie on the labels' grid.
+fn fits(logits: &Tensor<4>, batch: &Batch) -> fireproof_tensor::Result<()> {
+    let [n, _, height, width] = logits.dims();
+    if [n, height, width] == batch.targets.dims() {
+        return Ok(());
+    }
+    Err(fireproof_tensor::Error::Shape {
+        what: "logits of the victim",
+        found: format!("{:?}", logits.dims()),
+        expected: format!("[N, K, H, W] with N, H, W = {:?} like the labels", batch.targets.dims()),
+    })
+}

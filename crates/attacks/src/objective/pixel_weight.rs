@@ -1,0 +1,58 @@
+//! Losses that weigh the cross-entropy of each pixel: the one-page form of nearly every segmentation attack.
+
+use burn::tensor::Tensor;
+use fireproof_tensor::ops::{cross_entropy, weighted_cross_entropy};
+
+use super::{Evaluation, Objective, ObjectiveRun, per_image};
+use crate::{Goal, Result, Scene, Step};
+
+/// A weight for every pixel, recomputed from the current logits at every step.
+///
+/// The loss of an image is `Σ weight · cross-entropy` over its valid pixels, with the weights constant for the gradient.
+pub trait PixelWeight: Send + Sync {
+    /// `logits [N, K, H, W]` → weights `[N, H, W]`, or `None` for one everywhere. Void pixels are masked afterwards.
+    fn weights(&self, step: Step, logits: &Tensor<4>, goal: &Goal) -> Option<Tensor<3>>;
+
+    /// True if the weights at a step depend on how many steps there will be.
+    fn depends_on_total(&self) -> bool {
+        true
+    }
+}
+
+/// The [`Objective`] of a [`PixelWeight`]. Its tracked loss is the plain cross-entropy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weighted<W>(pub W);
+
+impl<W: PixelWeight> Objective for Weighted<W> {
+    fn begin<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn ObjectiveRun + 'a>> {
+        Ok(Box::new(Run { weight: &self.0, goal: scene.goal }))
+    }
+
+    fn depends_on_total(&self) -> bool {
+        self.0.depends_on_total()
+    }
+}
+
+struct Run<'a, W> {
+    weight: &'a W,
+    goal: &'a Goal,
+}
+
+impl<W: PixelWeight> ObjectiveRun for Run<'_, W> {
+    fn loss(&mut self, step: Step, logits: Tensor<4>) -> Tensor<1> {
+        let weights = self.weight.weights(step, &logits.clone().inner(), self.goal);
+        let loss = cross_entropy(logits, &self.goal.targets);
+        per_image(match weights {
+            Some(weights) => loss * Tensor::from_inner(weights),
+            None => loss,
+        })
+    }
+
+    fn evaluate(&mut self, step: Step, logits: &Tensor<4>) -> Evaluation {
+        let weights = self.weight.weights(step, logits, self.goal);
+        let entropy = weighted_cross_entropy(logits, &self.goal.targets, weights.as_ref());
+        let tracked = per_image(entropy.loss.clone());
+        let loss = weights.map_or_else(|| tracked.clone(), |weights| per_image(entropy.loss * weights));
+        Evaluation { loss, tracked, cotangent: entropy.gradient }
+    }
+}
