@@ -12,11 +12,17 @@
 //! # Ok::<(), fireproof_datasets::Error>(())
 //! ```
 
+mod augment;
+#[cfg(feature = "burn")]
+mod batch;
+mod check;
 mod dataset;
 mod error;
 mod folder;
 mod idx;
+mod loader;
 pub mod manifest;
+mod math;
 mod open;
 mod random;
 pub mod read;
@@ -24,8 +30,13 @@ pub mod resize;
 mod sample;
 pub mod scenes;
 
+pub use augment::{Augment, Fill};
+#[cfg(feature = "burn")]
+pub use batch::batch;
+pub use check::{CheckReport, ClassCount, Problem, check, verify};
 pub use dataset::{Dataset, Split, Subset};
 pub use error::{Error, Result};
+pub use loader::{Loaded, Loader, LoaderOptions, Position};
 pub use manifest::Manifest;
 pub use open::{Options, list, open, open_manifest};
 pub use sample::{Class, Image, Mask, Sample, VOID};

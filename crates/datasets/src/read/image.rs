@@ -4,7 +4,7 @@ use std::{io::Cursor, path::Path};
 
 use ::image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::{Limits, bytes};
+use super::{Limits, bytes, png_size};
 use crate::{Error, Image, Result};
 
 const EXPECTED: &str = "a PNG or JPEG image";
@@ -110,6 +110,7 @@ fn open<'a>(file: &Path, content: &'a [u8], limits: &Limits) -> Result<(Box<dyn 
             "its end marker",
         ));
     }
+    png_size(file, content, limits)?;
     let mut reader = ImageReader::new(Cursor::new(content));
     reader.set_format(if format == "PNG" { ImageFormat::Png } else { ImageFormat::Jpeg });
     let mut allowed = ::image::Limits::default();

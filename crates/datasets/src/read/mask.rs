@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, collections::HashMap, io::Cursor, path::Path};
 
 use png::{BitDepth, ColorType, Decoder, Transformations};
 
-use super::{Limits, bytes};
+use super::{Limits, bytes, png_size};
 use crate::{Error, Mask, Result, VOID};
 
 /// What the values in a mask mean.
@@ -75,6 +75,7 @@ pub fn read(file: &Path, code: &LabelCode, limits: &Limits) -> Result<Mask> {
 /// If the content is no PNG, ends early, says a size over the limits, is coloured where indices are expected or the
 /// other way round, or holds labels that `code` does not have (all of them are named).
 pub fn decode(file: &Path, content: &[u8], code: &LabelCode, limits: &Limits) -> Result<Mask> {
+    png_size(file, content, limits)?;
     let mut decoder = open(content, limits);
     decoder.set_transformations(match code {
         LabelCode::Index(_) => Transformations::IDENTITY,
@@ -82,7 +83,6 @@ pub fn decode(file: &Path, content: &[u8], code: &LabelCode, limits: &Limits) ->
     });
     let mut reader = decoder.read_info().map_err(|error| broken(file, &error))?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    limits.size(file, width as u64, height as u64)?;
     let (color, depth) = (reader.info().color_type, reader.info().bit_depth);
     let indexed = matches!(color, ColorType::Grayscale | ColorType::Indexed);
     match code {
@@ -149,9 +149,9 @@ pub fn decode(file: &Path, content: &[u8], code: &LabelCode, limits: &Limits) ->
 /// # Errors
 /// As [`decode`], for what the header shows.
 pub fn header(file: &Path, content: &[u8], limits: &Limits) -> Result<((usize, usize), String)> {
+    png_size(file, content, limits)?;
     let reader = open(content, limits).read_info().map_err(|error| broken(file, &error))?;
     let info = reader.info();
-    limits.size(file, u64::from(info.width), u64::from(info.height))?;
     Ok(((info.height as usize, info.width as usize), kind(info.color_type, info.bit_depth)))
 }
 

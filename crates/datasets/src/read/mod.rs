@@ -46,6 +46,43 @@ impl Limits {
     }
 }
 
+/// Checks the size in a PNG's header before a decoder sees it: decoders refuse absurd sizes too, but do not say the size.
+pub(crate) fn png_size(file: &Path, content: &[u8], limits: &Limits) -> Result<()> {
+    match content {
+        [
+            0x89,
+            b'P',
+            b'N',
+            b'G',
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            b'I',
+            b'H',
+            b'D',
+            b'R',
+            w0,
+            w1,
+            w2,
+            w3,
+            h0,
+            h1,
+            h2,
+            h3,
+            ..,
+        ] => {
+            let (width, height) = ([*w0, *w1, *w2, *w3], [*h0, *h1, *h2, *h3]);
+            limits.size(file, u64::from(u32::from_be_bytes(width)), u64::from(u32::from_be_bytes(height)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a regular file of at most `limits.bytes`.
 pub(crate) fn bytes(file: &Path, limits: &Limits, what: &str) -> Result<Vec<u8>> {
     let unreadable = |error: std::io::Error| match error.kind() {

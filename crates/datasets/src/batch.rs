@@ -1,0 +1,44 @@
+//! From samples to tensors.
+
+use burn::tensor::Device;
+use fireproof_tensor::Batch;
+
+use crate::{Error, Result, Sample};
+
+/// Puts samples of one size on a device: images `[N, C, H, W]` in `[0, 1]`, labels `[N, H, W]` with void 255, and ids.
+///
+/// Samples with a single label each (classification) give labels `[N, 1, 1]`.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use fireproof_datasets::{Dataset, Options, Split, batch, open};
+///
+/// let scenes = open("scenes", None, Split::Val, Options::default())?;
+/// let batch = batch(&[scenes.get(0)?, scenes.get(5)?], &Device::flex())?;
+/// assert_eq!((batch.dims(), batch.ids), ([2, 3, 96, 128], vec![0, 5]));
+/// # Ok::<(), fireproof_datasets::Error>(())
+/// ```
+///
+/// # Errors
+/// If there are no samples, or they differ in channels or size.
+pub fn batch(samples: &[Sample], device: &Device) -> Result<Batch> {
+    let Some(first) = samples.first() else {
+        return Err(Error::argument("batch", "no samples", "at least one"));
+    };
+    let shape = |sample: &Sample| (sample.image.channels, sample.image.size(), sample.mask.size());
+    if let Some(other) = samples.iter().find(|sample| shape(sample) != shape(first)) {
+        let found = format!("`{}` with {:?} and `{}` with {:?}", first.name, shape(first), other.name, shape(other));
+        return Err(Error::argument("batch", found, "samples of one number of channels and one size"));
+    }
+    let image = &first.image;
+    let mut pixels = Vec::with_capacity(samples.len() * image.data.len());
+    let mut labels = Vec::with_capacity(samples.len() * first.mask.data.len());
+    for sample in samples {
+        pixels.extend_from_slice(&sample.image.data);
+        labels.extend_from_slice(&sample.mask.data);
+    }
+    let ids = samples.iter().map(|sample| sample.id).collect();
+    let dims = [samples.len(), image.channels, image.height, image.width];
+    Batch::from_host(pixels, &labels, dims, ids, device)
+        .map_err(|error| Error::argument("batch", error, "samples whose tensors fit together"))
+}

@@ -1,0 +1,81 @@
+//! Data that is not part of the repository; a machine without it skips these tests and says so.
+
+use std::path::{Path, PathBuf};
+
+use fireproof_datasets::{CheckReport, Options, Split, check, open};
+
+/// The folder of a data set: under `$FIREPROOF_SHARED`, or `../shared` beside the repository.
+fn shared(folder: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let root = std::env::var_os("FIREPROOF_SHARED").map_or_else(beside, PathBuf::from).join("data").join(folder);
+    if !root.is_dir() {
+        eprintln!("skipped: no data at {}", root.display());
+        return None;
+    }
+    Some(root)
+}
+
+fn report(name: &str, root: &Path, split: Split) -> CheckReport {
+    let data = open(name, Some(root), split, Options::default()).unwrap();
+    let report = check(data.as_ref());
+    assert!(report.problems.is_empty(), "{report}");
+    report
+}
+
+fn shares(report: &CheckReport) -> Vec<f64> {
+    report.classes.iter().map(|class| 100.0 * class.pixels as f64 / report.valid_pixels() as f64).collect()
+}
+
+fn close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= tolerance, "found {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn camvid_has_its_counts_and_class_shares() {
+    let Some(root) = shared("camvid") else { return };
+    let train = report("camvid", &root, Split::Train);
+    let expected = [17.54, 24.21, 1.02, 32.96, 4.67, 10.12, 1.22, 1.17, 6.11, 0.67, 0.30];
+    assert_eq!(train.samples, 367);
+    close(&shares(&train), &expected, 0.0051);
+    close(&[100.0 * train.void_share()], &[3.95], 0.0051);
+    close(&train.mean, &[0.4119, 0.4251, 0.4327], 6e-5);
+    close(&train.std, &[0.3071, 0.3116, 0.3072], 6e-5);
+    let val = report("camvid", &root, Split::Val);
+    assert_eq!(val.samples, 21);
+    close(&shares(&val), &[9.38, 26.48, 0.61, 29.40, 8.85, 16.57, 0.92, 3.13, 1.78, 0.65, 2.24], 0.0051);
+    let test = report("camvid", &root, Split::Test);
+    assert_eq!((test.samples, test.sizes["480x360"]), (100, 100));
+    // Counted once with another PNG reader over these 100 frames.
+    close(&shares(&test), &[17.80, 25.32, 1.25, 26.81, 9.69, 11.70, 1.03, 1.24, 4.26, 0.69, 0.20], 0.0051);
+    close(&[100.0 * test.void_share()], &[3.9187], 0.0001);
+    assert_eq!(report("camvid", &root, Split::Named("small_train".into())).samples, 60);
+}
+
+#[test]
+fn nuclei_are_one_channel_with_few_foreground_pixels() {
+    let Some(root) = shared("nuclei-dsb2018") else { return };
+    for (split, samples, foreground) in [(Split::Train, 120, 8.4), (Split::Val, 30, 7.8), (Split::Test, 50, 5.9)] {
+        let report = report("nuclei", &root, split);
+        assert_eq!((report.samples, report.mean.len(), report.void_pixels), (samples, 1, 0));
+        close(&[shares(&report)[1]], &[foreground], 0.051);
+    }
+}
+
+#[test]
+fn hippocampus_slices_have_their_counts_and_names() {
+    let Some(root) = shared("hippocampus-slices") else { return };
+    for (split, samples, foreground) in [(Split::Train, 5749, 4101), (Split::Val, 1402, 992), (Split::Test, 2119, 1530)]
+    {
+        let data = open("hippocampus-slices", Some(&root), split, Options::default()).unwrap();
+        let with_foreground = (0..data.len())
+            .filter(|&index| data.get(index).unwrap().mask.data.iter().any(|&label| label == 1 || label == 2))
+            .count();
+        assert_eq!((data.len(), with_foreground), (samples, foreground));
+    }
+    let train = open("hippocampus-slices", Some(&root), Split::Train, Options::default()).unwrap();
+    assert_eq!(train.sample_name(1), "hippocampus_001 1");
+    assert_eq!(train.get(0).unwrap().image.size(), (64, 48));
+}
