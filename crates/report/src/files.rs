@@ -16,7 +16,6 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
         .tempfile_in(folder)
         .map_err(ReportError::io(path, "write"))?;
     file.write_all(bytes).map_err(ReportError::io(path, "write"))?;
-    file.as_file().sync_all().map_err(ReportError::io(path, "write"))?;
     file.persist(path).map_err(|error| error.error).map_err(ReportError::io(path, "rename the finished file to"))?;
     Ok(())
 }

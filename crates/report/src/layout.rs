@@ -62,14 +62,42 @@ impl<'a> Group<'a> {
 
     /// The columns in blocks that fit on a page: clean comes first in each, and the steps of one attack stay together.
     pub fn blocks(&self) -> Vec<Vec<&'a Row>> {
-        in_blocks(&self.columns)
+        self.in_blocks(&self.columns)
     }
 
     /// As [`Self::blocks`], each attack at its largest number of steps only.
     pub fn final_blocks(&self) -> Vec<Vec<&'a Row>> {
         let last =
             |column: &&&Row| !self.columns.iter().any(|other| same_series(other, column) && other.steps > column.steps);
-        in_blocks(&self.columns.iter().filter(last).copied().collect::<Vec<_>>())
+        self.in_blocks(&self.columns.iter().filter(last).copied().collect::<Vec<_>>())
+    }
+
+    /// Splits columns where a table would be wider than a page, between attacks as long as one attack fits.
+    fn in_blocks(&self, columns: &[&'a Row]) -> Vec<Vec<&'a Row>> {
+        /// Characters on a line of a printed page, with two between columns.
+        const PAGE: usize = 116;
+        let wide = |text: &str, least: usize| text.chars().count().max(least) + 2;
+        let names: usize = (0..self.line_head().len())
+            .map(|index| self.lines.iter().map(|line| wide(&self.line_labels(line)[index], 8)).max().unwrap_or(0))
+            .sum();
+        let width = |columns: &[&Row]| -> usize {
+            names + columns.iter().map(|column| wide(&self.column_label(column), 5)).sum::<usize>()
+        };
+        let (clean, attacked): (Vec<&Row>, Vec<&Row>) = columns.iter().partition(|column| column.is_clean());
+        let mut blocks = vec![clean.clone()];
+        for run in attacked.chunk_by(|a, b| same_series(a, b)) {
+            let whole = width(&[&clean, run].concat()) <= PAGE;
+            for part in run.chunks(if whole { run.len() } else { 1 }) {
+                let block = blocks.last_mut().expect("there is one block at least");
+                // However long the names are, a block holds an attack.
+                if block.len() == clean.len() || width(&[block.as_slice(), part].concat()) <= PAGE {
+                    block.extend(part);
+                } else {
+                    blocks.push([clean.as_slice(), part].concat());
+                }
+            }
+        }
+        blocks
     }
 
     /// The row where a line and a column meet.
@@ -183,28 +211,6 @@ impl<'a> Group<'a> {
         let told: Vec<String> = told.map(|value| value(row)).collect();
         if told.is_empty() { label } else { format!("{label} ({})", told.join(", ")) }
     }
-}
-
-fn in_blocks<'a>(columns: &[&'a Row]) -> Vec<Vec<&'a Row>> {
-    const FIT: usize = 12;
-    if columns.len() <= FIT {
-        return vec![columns.to_vec()];
-    }
-    let clean: Vec<&Row> = columns.iter().filter(|column| column.is_clean()).copied().collect();
-    let attacked: Vec<&Row> = columns.iter().filter(|column| !column.is_clean()).copied().collect();
-    let mut blocks = vec![clean.clone()];
-    for run in attacked.chunk_by(|a, b| same_series(a, b)) {
-        // An attack read at more steps than fit is cut all the same.
-        for part in run.chunks(FIT - clean.len()) {
-            let block = blocks.last_mut().expect("there is one block at least");
-            if block.len() + part.len() <= FIT {
-                block.extend(part);
-            } else {
-                blocks.push(clean.iter().chain(part).copied().collect());
-            }
-        }
-    }
-    blocks
 }
 
 fn same_data(a: &Row, b: &Row) -> bool {

@@ -141,8 +141,13 @@ fn figure(group: &Group, score: Score) -> Canvas {
 fn chart(canvas: &mut Canvas, (x, y): Point, group: &Group, line: &Row, series: &[&Row], axes: &Axes, score: Score) {
     let (left, right) = (x + INSET.0, x + CHART_WIDTH - INSET.2);
     let (upper, lower) = (y + INSET.1, y + CHART_HEIGHT - INSET.3);
-    let name = Text::new(13.5, INK).bold();
-    canvas.text((left, y + 26.0), name, &name.fit(&group.line_label(line), right - left));
+    let label = group.line_label(line);
+    let mut name = Text::new(13.5, INK).bold();
+    // The end of a long name is what tells models apart: smaller letters before fewer.
+    while name.size > 9.0 && name.width(&label) > right - left {
+        name.size -= 0.5;
+    }
+    canvas.text((left, y + 26.0), name, &name.fit(&label, right - left));
     let clean = group.clean(line).and_then(|row| score.percent(row));
     let unit = format!("{} (%)", score.name());
     canvas.text((left, y + 46.0), Text::new(11.5, SOFT), &unit);

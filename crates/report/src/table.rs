@@ -147,8 +147,9 @@ impl Table {
     /// Whether the score is its column's highest. Compared as shown: what looks equal is marked equally.
     fn is_best(&self, column: usize, score: Option<f64>) -> bool {
         let shown = |score: f64| (score * 1e4).round();
-        let best = self.lines.iter().filter_map(|line| line.scores[column]).map(shown).fold(f64::MIN, f64::max);
-        self.bold_best && self.lines.len() > 1 && score.is_some_and(|score| shown(score) == best)
+        let scores: Vec<f64> = self.lines.iter().filter_map(|line| line.scores[column]).map(shown).collect();
+        let best = scores.iter().copied().fold(f64::MIN, f64::max);
+        self.bold_best && scores.len() > 1 && score.is_some_and(|score| shown(score) == best)
     }
 
     fn cells<'a>(&'a self, line: &'a Line) -> impl Iterator<Item = (String, bool)> + 'a {

@@ -147,6 +147,32 @@ fn many_columns_are_split_between_attacks_with_clean_in_each_part() {
 }
 
 #[test]
+fn columns_that_do_not_fit_beside_long_names_are_split_and_none_is_lost() {
+    let attacks: Vec<(&str, u32)> =
+        ["pgd", "segpgd"].into_iter().flat_map(|attack| [3, 5, 7, 10, 20].map(|steps| (attack, steps))).collect();
+    let heads = |model: &str| -> Vec<Vec<String>> {
+        let rows = [("none", 0)].iter().chain(&attacks);
+        let rows =
+            rows.map(|(attack, steps)| row(&RowKey { model: model.into(), ..key("standard", attack, *steps) }, 10));
+        Table::miou(&Results::new(run(), rows.collect()), true).into_iter().map(|table| table.score_head).collect()
+    };
+    assert_eq!(heads("unet").len(), 1);
+    for length in [60, 90, 200] {
+        let heads = heads(&"x".repeat(length));
+        assert!(heads.len() > 1 && heads.iter().all(|head| head[0] == "Clean" && head.len() > 1), "{heads:?}");
+        let attacked: Vec<&String> = heads.iter().flat_map(|head| &head[1..]).collect();
+        assert_eq!(attacked.len(), attacks.len());
+    }
+}
+
+#[test]
+fn the_best_of_one_is_not_bold() {
+    let rows = vec![row(&key("standard", "none", 0), 90), row(&key("pgd3-at", "fgsm", 1), 10)];
+    let text = only(Table::miou(&Results::new(run(), rows), true)).render(Format::Markdown);
+    assert!(text.contains("| unet | standard | 40.91 | – |"), "{text}");
+}
+
+#[test]
 fn no_rows_give_no_table() {
     assert_eq!(Table::miou(&Results::new(run(), Vec::new()), true), []);
 }
