@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::weights::{Recognised, Shapes};
 use crate::{Error, Network, Result};
 
 /// Order in which a network takes the colours of an RGB image.
@@ -195,6 +196,8 @@ pub struct Definition {
     pub options: &'static [NetworkOption],
     /// The normalisation when none is given, for a number of channels.
     pub normalisation: fn(usize) -> Normalisation,
+    /// Tells it by names and shapes in a weight file; `None` for another network's.
+    pub recognise: fn(&Shapes) -> Option<Recognised>,
     /// Makes it, with values derived from the seed; called with settings that passed [`Architecture::check`].
     pub build: fn(&Architecture, u64, &Device) -> Box<dyn Network>,
 }

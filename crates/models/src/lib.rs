@@ -14,11 +14,18 @@
 //! ```
 
 mod architecture;
+mod deeplab;
 mod error;
+mod espnet;
+mod fcn;
+mod head;
 pub mod layers;
 pub mod network;
+mod pspnet;
+mod resnet;
 mod taps;
 mod unet;
+mod weights;
 
 pub use architecture::{
     Architecture, ChannelOrder, Definition, NetworkOption, Normalisation, build, definition, definitions,
@@ -26,6 +33,15 @@ pub use architecture::{
 pub use error::{Error, Result};
 pub use network::{Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained};
 pub use taps::{BatchNormMode, BatchStatistics, Taps};
+pub use weights::{Loaded, Overrides, Recognised, Report, Shapes, load, load_backbone, save};
 
 /// The networks of this crate.
-static OWN: &[&Definition] = &[&unet::UNET];
+static OWN: &[&Definition] = &[
+    &unet::UNET,
+    &espnet::ESPNET,
+    &pspnet::PSPNET_RESNET18,
+    &pspnet::PSPNET_RESNET50,
+    &deeplab::DEEPLABV3_RESNET18,
+    &deeplab::DEEPLABV3_RESNET50,
+    &fcn::FCN_RESNET50,
+];

@@ -13,6 +13,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::layers::{Activation, Builder, Conv2d, ConvNorm, ConvSpec, ConvTranspose2d, max_pool};
+use crate::weights::{Recognised, Shapes};
 use crate::{Architecture, Definition, Forward, Network, NetworkOption, Normalisation, Output, Taps, Trained};
 
 /// `unet`.
@@ -24,11 +25,19 @@ pub static UNET: Definition = Definition {
         NetworkOption { name: "levels", about: "resolutions, each half the one above", default: 5, range: 1..=8 },
     ],
     normalisation: Normalisation::identity,
+    recognise,
     build,
 };
 
 fn build(architecture: &Architecture, seed: u64, device: &Device) -> Box<dyn Network> {
     Trained::assemble(architecture, seed, device, |builder| UNet::new(builder, architecture))
+}
+
+fn recognise(shapes: &Shapes) -> Option<Recognised> {
+    let [base, input_channels, 3, 3] = shapes.convolution("down.0.0.weight")? else { return None };
+    let [classes, _, 1, 1] = shapes.convolution("head.weight")? else { return None };
+    let levels = shapes.count("down.{}.0.weight");
+    Some(Recognised { classes, input_channels, options: vec![("base", base), ("levels", levels)] })
 }
 
 /// Two 3×3 convolutions with batch norm and ReLU.
