@@ -7,15 +7,23 @@
 // Pixel loops index several arrays at once, and kernels take the numbers that describe a layout one by one.
 #![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 
+pub mod activation;
+pub mod add;
+pub mod attack_step;
+pub mod batch_norm;
 pub mod conv2d;
+pub mod cross_entropy;
 mod epilogue;
 mod error;
 pub mod parallel;
+pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod scratch;
 pub mod simd;
 #[cfg(test)]
 mod testing;
+mod vectorized;
 pub mod winograd;
 
 pub use epilogue::{Activation, Epilogue};

@@ -27,6 +27,18 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, job: impl Fn(usize,
     }
 }
 
+/// Calls `job(index, plane)` for each part of `plane` elements, as [`for_each_chunk`] does, but hands a thread so many
+/// neighbouring planes at once that the numbers it touches, `cost` per plane, pay for the hand-over.
+///
+/// # Panics
+/// If `plane` is zero.
+pub fn for_each_plane<T: Send>(data: &mut [T], plane: usize, cost: usize, job: impl Fn(usize, &mut [T]) + Sync + Send) {
+    let together = (crate::vectorized::CHUNK / cost.max(1)).max(1);
+    for_each_chunk(data, plane * together, |first, planes| {
+        planes.chunks_mut(plane).enumerate().for_each(|(i, p)| job(first * together + i, p));
+    });
+}
+
 /// `job(0)`, …, `job(count - 1)`, in order.
 pub fn map<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
     if count <= 1 || rayon::current_num_threads() == 1 {
@@ -65,6 +77,19 @@ impl<'a, T> Shared<'a, T> {
         // SAFETY: at most one past the end, as asserted.
         unsafe { self.start.add(offset) }
     }
+
+    /// The `len` elements from `offset`.
+    ///
+    /// # Safety
+    /// Nothing else touches these elements while the result lives.
+    ///
+    /// # Panics
+    /// If they do not lie inside the slice.
+    pub unsafe fn slice(self, offset: usize, len: usize) -> &'a mut [T] {
+        assert!(len <= self.len - offset.min(self.len), "{len} elements at {offset} of a slice of {}", self.len);
+        // SAFETY: inside the slice as asserted, alone by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(offset), len) }
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +110,9 @@ mod tests {
                     assert_eq!(seen, vec![1; count]);
                     for_each_chunk(&mut seen, 4, |i, chunk| chunk.fill(i as u32));
                     assert!(seen.iter().enumerate().all(|(i, &s)| s as usize == i / 4));
+                    for_each_plane(&mut seen, 3, 20_000, |i, plane| plane.fill(i as u32));
+                    for_each_plane(&mut seen, 1, 5, |i, plane| plane[0] += i as u32);
+                    assert!(seen.iter().enumerate().all(|(i, &s)| s as usize == i / 3 + i));
                 }
             });
         }

@@ -37,12 +37,9 @@ pub fn channel_sums(x: &[f32], batch: usize, channels: usize, sums: &mut [f32]) 
     assert_eq!(sums.len(), channels, "one sum per channel");
     let plane = plane_len(x.len(), batch, channels);
     let isa = Isa::current();
-    parallel::for_each_chunk(sums, channels.div_ceil(64).max(1), |job, sums| {
-        let first = job * channels.div_ceil(64).max(1);
-        for (i, sum) in sums.iter_mut().enumerate() {
-            let images = (0..batch).map(|n| &x[(n * channels + first + i) * plane..][..plane]);
-            *sum = images.map(|plane| isa.dispatch(Sum(plane))).sum::<f64>() as f32;
-        }
+    parallel::for_each_plane(sums, 1, batch * plane, |channel, sum| {
+        let images = (0..batch).map(|n| &x[(n * channels + channel) * plane..][..plane]);
+        sum[0] = images.map(|plane| isa.dispatch(Sum(plane))).sum::<f64>() as f32;
     });
 }
 
