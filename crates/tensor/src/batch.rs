@@ -43,7 +43,11 @@ impl Batch {
             });
         }
         if ids.len() != n {
-            return Err(Error::Shape { what: "ids", found: ids.len().to_string(), expected: format!("{n}, one an image") });
+            return Err(Error::Shape {
+                what: "ids",
+                found: ids.len().to_string(),
+                expected: format!("{n}, one an image"),
+            });
         }
         Ok(Self { images, targets, ids, affine: None })
     }
@@ -52,7 +56,13 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths do not match `dims`.
-    pub fn from_host(pixels: Vec<f32>, labels: &[u8], dims: [usize; 4], ids: Vec<u64>, device: &Device) -> Result<Self> {
+    pub fn from_host(
+        pixels: Vec<f32>,
+        labels: &[u8],
+        dims: [usize; 4],
+        ids: Vec<u64>,
+        device: &Device,
+    ) -> Result<Self> {
         let [n, _, height, width] = dims;
         let expected: usize = dims.iter().product();
         if pixels.len() != expected {
@@ -119,11 +129,12 @@ mod tests {
 
     #[test]
     fn selecting_keeps_images_labels_and_ids_together() {
-        let batch = Batch::from_host(vec![0.1, 0.2, 0.3], &[0, 1, 2], [3, 1, 1, 1], vec![7, 8, 9], &Device::flex()).unwrap();
+        let batch =
+            Batch::from_host(vec![0.1, 0.2, 0.3], &[0, 1, 2], [3, 1, 1, 1], vec![7, 8, 9], &Device::flex()).unwrap();
         let picked = batch.select(&[2, 0]);
         assert_eq!(picked.ids, [9, 7]);
-        assert_eq!(picked.images.into_data().to_vec::<f32>().unwrap(), [0.3, 0.1]);
-        assert_eq!(picked.targets.labels().to_data().convert::<i32>().to_vec::<i32>().unwrap(), [2, 0]);
+        assert_eq!(picked.images.into_data().try_to_vec::<f32>().unwrap(), [0.3, 0.1]);
+        assert_eq!(picked.targets.labels().to_data().convert::<i32>().try_to_vec::<i32>().unwrap(), [2, 0]);
     }
 
     #[test]

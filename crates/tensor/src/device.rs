@@ -69,7 +69,9 @@ pub fn open(name: &str) -> Result<Device> {
     }
     match answers(backend, index) {
         Ok(_) => Ok(create(backend, index)),
-        Err(reason) => Err(Error::UnavailableDevice { name: name.to_string(), reason, available: available().join(", ") }),
+        Err(reason) => {
+            Err(Error::UnavailableDevice { name: name.to_string(), reason, available: available().join(", ") })
+        }
     }
 }
 
@@ -83,7 +85,11 @@ fn answers(backend: &str, index: usize) -> std::result::Result<String, String> {
         return Ok(format!("{threads} threads"));
     }
     let found = enumerate(backend);
-    if index < found { Ok(format!("{found} device(s)")) } else { Err(format!("found {found} device(s), no index {index}")) }
+    if index < found {
+        Ok(format!("{found} device(s)"))
+    } else {
+        Err(format!("found {found} device(s), no index {index}"))
+    }
 }
 
 /// Number of devices of a GPU backend. A driver that fails to load panics inside it; here that means none.

@@ -21,9 +21,10 @@
 //! # Ok::<(), fireproof_tensor::Error>(())
 //! ```
 
-pub mod device;
 mod batch;
+pub mod device;
 mod error;
+pub mod memory;
 pub mod norm;
 pub mod ops;
 pub mod random;

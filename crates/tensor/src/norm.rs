@@ -100,17 +100,17 @@ mod tests {
     fn each_sample_is_projected_on_its_own_ball() {
         let delta = tensor(&[3.0, 4.0, 3.0, 4.0], 2);
         let epsilon = radii(&[1.0, 10.0], &delta);
-        let l2: Vec<f32> = Norm::L2.project(delta.clone(), &epsilon).into_data().to_vec().unwrap();
+        let l2: Vec<f32> = Norm::L2.project(delta.clone(), &epsilon).into_data().try_to_vec().unwrap();
         assert!((l2[0] - 0.6).abs() < 1e-6 && (l2[1] - 0.8).abs() < 1e-6);
         assert_eq!(&l2[2..], [3.0, 4.0]);
-        let linf: Vec<f32> = Norm::Linf.project(delta, &epsilon).into_data().to_vec().unwrap();
+        let linf: Vec<f32> = Norm::Linf.project(delta, &epsilon).into_data().try_to_vec().unwrap();
         assert_eq!(linf, [1.0, 1.0, 3.0, 4.0]);
     }
 
     #[test]
     fn a_zero_gradient_gives_no_step() {
         for norm in [Norm::Linf, Norm::L2] {
-            let step: Vec<f32> = norm.steepest(tensor(&[0.0, 0.0], 1)).into_data().to_vec().unwrap();
+            let step: Vec<f32> = norm.steepest(tensor(&[0.0, 0.0], 1)).into_data().try_to_vec().unwrap();
             assert_eq!(step, [0.0, 0.0]);
         }
     }

@@ -26,7 +26,8 @@ impl Stream {
 
     /// A stream for a named purpose within this one.
     pub fn child(&self, name: &str) -> Self {
-        let name = name.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let name =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         Self::new(&[self.key, name])
     }
 

@@ -104,7 +104,7 @@ impl Targets {
         let [n, height, width] = self.dims();
         let correct = self.correct(logits).reshape([n, height * width]).sum_dim(1).reshape([n]);
         let share = correct / self.valid_pixels().clamp_min(1.0);
-        share.into_data().convert::<f32>().to_vec().expect("a float tensor converts to f32")
+        share.into_data().convert::<f32>().try_to_vec().expect("a float tensor converts to f32")
     }
 
     /// The one-hot label map `[N, classes, H, W]`; void pixels and labels beyond `classes` are all zero.
@@ -145,15 +145,15 @@ mod tests {
     #[test]
     fn void_pixels_are_neither_correct_nor_counted() {
         let targets = Targets::from_labels(&[1, 0, VOID], [1, 1, 3], &Device::flex()).unwrap();
-        assert_eq!(targets.correct(&logits()).into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0]);
-        assert_eq!(targets.valid_pixels().into_data().to_vec::<f32>().unwrap(), [2.0]);
+        assert_eq!(targets.correct(&logits()).into_data().try_to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0]);
+        assert_eq!(targets.valid_pixels().into_data().try_to_vec::<f32>().unwrap(), [2.0]);
         assert_eq!(targets.accuracy(&logits()), [1.0]);
     }
 
     #[test]
     fn one_hot_leaves_void_out_of_the_last_class() {
         let targets = Targets::from_labels(&[1, 0, VOID], [1, 1, 3], &Device::flex()).unwrap();
-        let map: Vec<f32> = targets.one_hot(2).into_data().to_vec().unwrap();
+        let map: Vec<f32> = targets.one_hot(2).into_data().try_to_vec().unwrap();
         assert_eq!(map, [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     }
 

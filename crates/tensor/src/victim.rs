@@ -51,7 +51,7 @@ pub trait Victim {
 /// let twice = victim(|x: Tensor<4>| x * 2.0);
 /// let x = Tensor::ones([1, 2, 1, 1], &Device::flex());
 /// let (logits, gradient) = twice.pull_back(x, &mut |z| Ok(z.ones_like()))?;
-/// assert_eq!(gradient.into_data().to_vec::<f32>().unwrap(), [2.0, 2.0]);
+/// assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [2.0, 2.0]);
 /// # Ok::<(), fireproof_tensor::Error>(())
 /// ```
 pub fn victim<F: Fn(Tensor<4>) -> Tensor<4>>(forward: F) -> impl Victim {
@@ -142,8 +142,8 @@ mod tests {
         // The cotangent depends on the logits; its own derivative must not appear.
         let square = victim(|x: Tensor<4>| x.clone() * x);
         let (logits, gradient) = square.pull_back(x, &mut |z| Ok(z)).unwrap();
-        assert_eq!(logits.into_data().to_vec::<f32>().unwrap(), [9.0, 4.0]);
-        assert_eq!(gradient.into_data().to_vec::<f32>().unwrap(), [9.0 * 6.0, 4.0 * -4.0]);
+        assert_eq!(logits.into_data().try_to_vec::<f32>().unwrap(), [9.0, 4.0]);
+        assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [9.0 * 6.0, 4.0 * -4.0]);
     }
 
     #[test]

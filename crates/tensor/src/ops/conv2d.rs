@@ -1,9 +1,25 @@
-//! Two-dimensional convolution and its transpose.
+//! Two-dimensional convolution and its transpose, with bias and activation in the same pass.
+//!
+//! On Flex the kernels of `fireproof-kernels` compute the result, the input gradient and the weight gradient; every
+//! other backend runs Burn's own convolution.
 
+use std::sync::{Arc, Mutex};
+
+use burn::backend::{
+    Flex,
+    ops::{ActivationOps, FloatTensorOps, ModuleOps},
+};
 use burn::tensor::{
-    Tensor, module,
+    Tensor, activation, module,
     ops::{ConvOptions, ConvTransposeOptions},
 };
+use burn_flex::FlexTensor;
+use fireproof_kernels::{
+    Activation as KernelActivation, Epilogue,
+    conv2d::{self as kernel, Conv2dShape, PackedWeights},
+};
+
+use super::flex::{self, FlexOp};
 
 /// Stride, padding, dilation and groups of a convolution; square and symmetric, which is all that our networks use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,24 +40,312 @@ impl Default for Conv2dOptions {
     }
 }
 
+/// What follows a convolution in the same pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `max(0, x)`.
+    Relu,
+}
+
+/// Keeps a layer's weights in the form that the CPU kernels read, for as long as they stay the same.
+///
+/// A layer owns one and passes it to each call; clones share it. What is kept is tied to the very tensor it was made
+/// from, so a layer whose weights change (training) or that shares the cache with a clone never reads old ones.
+#[derive(Clone, Default)]
+pub struct WeightCache(Arc<Mutex<Option<Packed>>>);
+
+struct Packed {
+    /// Held so that its memory is neither changed in place nor used for another tensor.
+    weight: FlexTensor,
+    packed: Arc<PackedWeights>,
+}
+
+impl WeightCache {
+    fn get(&self, weight: &FlexTensor, shape: &Conv2dShape) -> Arc<PackedWeights> {
+        let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*slot {
+            Some(kept) if same(&kept.weight, weight) => kept.packed.clone(),
+            _ => {
+                let packed = Arc::new(PackedWeights::new(shape, flex::numbers(&flex::contiguous(weight))));
+                *slot = Some(Packed { weight: weight.clone(), packed: packed.clone() });
+                packed
+            }
+        }
+    }
+}
+
+fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
+    std::ptr::eq(a.bytes(), b.bytes()) && a.layout() == b.layout()
+}
+
+impl std::fmt::Debug for WeightCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeightCache")
+    }
+}
+
 /// `x [N, Ci, H, W]`, `weight [Co, Ci / groups, Kh, Kw]`, `bias [Co]` → `[N, Co, Ho, Wo]`.
 ///
 /// # Panics
 /// If the channel counts do not fit.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Tensor<4> {
+    conv2d_fused(x, weight, bias, options, Activation::None, &WeightCache::default())
+}
+
+/// [`conv2d`] followed by `activation`, in one pass, with the layer's cache of packed weights.
+///
+/// # Panics
+/// As [`conv2d`].
+pub fn conv2d_fused(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    options: Conv2dOptions,
+    activation: Activation,
+    cache: &WeightCache,
+) -> Tensor<4> {
+    if flex::on_flex(&x) {
+        return run(x, weight, bias, Convolution { options, activation, transposed: false, cache: cache.clone() });
+    }
     let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = options;
-    module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups))
+    let out = module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups));
+    match activation {
+        Activation::None => out,
+        Activation::Relu => activation::relu(out),
+    }
 }
 
 /// `x [N, Ci, H, W]`, `weight [Ci, Co, K, K]` → `[N, Co, (H − 1)·stride + K, …]`: the transpose of [`conv2d`] without padding.
 ///
 /// # Panics
 /// If the channel counts do not fit.
-pub fn conv_transpose2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<4> {
-    module::conv_transpose2d(
-        x,
-        weight,
-        bias,
-        ConvTransposeOptions::new([stride, stride], [0, 0], [0, 0], [1, 1], 1),
-    )
+pub fn conv_transpose2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    cache: &WeightCache,
+) -> Tensor<4> {
+    if flex::on_flex(&x) {
+        let options = Conv2dOptions { stride, ..Conv2dOptions::default() };
+        let activation = Activation::None;
+        return run(x, weight, bias, Convolution { options, activation, transposed: true, cache: cache.clone() });
+    }
+    let options = ConvTransposeOptions::new([stride, stride], [0, 0], [0, 0], [1, 1], 1);
+    module::conv_transpose2d(x, weight, bias, options)
+}
+
+fn run(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, convolution: Convolution) -> Tensor<4> {
+    flex::apply(x.into_dispatch(), Some(weight.into_dispatch()), bias.map(Tensor::into_dispatch), convolution)
+}
+
+/// Everything of a call that is not a tensor.
+#[derive(Clone, Debug)]
+struct Convolution {
+    options: Conv2dOptions,
+    activation: Activation,
+    /// The input gradient of the convolution, read as a forward pass.
+    transposed: bool,
+    cache: WeightCache,
+}
+
+impl Convolution {
+    /// The convolution with these weights and images `[n, _, height, width]` on its input side.
+    fn shape(&self, n: usize, [height, width]: [usize; 2], weight: &FlexTensor) -> Conv2dShape {
+        let [out_channels, in_channels, kh, kw] = flex::dims(weight);
+        let Conv2dOptions { stride, padding, dilation, groups } = self.options;
+        Conv2dShape {
+            stride: [stride; 2],
+            dilation: [dilation; 2],
+            groups,
+            ..Conv2dShape::new(n, in_channels * groups, out_channels, [height, width], [kh, kw]).with_padding(padding)
+        }
+    }
+
+    /// The convolution that turns `x` into the result, or whose input gradient does if transposed.
+    fn shape_for(&self, x: &FlexTensor, weight: &FlexTensor) -> Conv2dShape {
+        let [n, channels, height, width] = flex::dims(x);
+        let [out_channels, in_channels, kh, kw] = flex::dims(weight);
+        let (size, expected) = if self.transposed {
+            let stride = self.options.stride;
+            ([(height - 1) * stride + kh, (width - 1) * stride + kw], out_channels)
+        } else {
+            ([height, width], in_channels * self.options.groups)
+        };
+        let (images, weights): ([usize; 4], [usize; 4]) = (flex::dims(x), flex::dims(weight));
+        assert_eq!(channels, expected, "channels of images {images:?} for weights {weights:?}");
+        self.shape(n, size, weight)
+    }
+
+    fn result(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+        let x = flex::contiguous(x);
+        let shape = self.shape_for(&x, weight);
+        let weights = self.cache.get(weight, &shape);
+        let bias = bias.map(flex::contiguous);
+        let activation = match self.activation {
+            Activation::None => KernelActivation::None,
+            Activation::Relu => KernelActivation::Relu,
+        };
+        let epilogue = Epilogue { bias: bias.as_ref().map(flex::numbers), activation, ..Epilogue::default() };
+        if self.transposed {
+            flex::written([shape.batch, shape.in_channels, shape.height, shape.width], |out| {
+                kernel::transposed(&shape, flex::numbers(&x), &weights, epilogue, out);
+            })
+        } else {
+            flex::written([shape.batch, shape.out_channels, shape.out_height(), shape.out_width()], |out| {
+                kernel::forward(&shape, flex::numbers(&x), &weights, epilogue, out);
+            })
+        }
+    }
+
+    fn input_gradient(&self, grad: &FlexTensor, x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+        if self.transposed {
+            let forward = Self { transposed: false, activation: Activation::None, ..self.clone() };
+            return forward.result(grad, weight, None);
+        }
+        let grad = flex::contiguous(grad);
+        let shape = self.shape_for(x, weight);
+        let weights = self.cache.get(weight, &shape);
+        flex::written([shape.batch, shape.in_channels, shape.height, shape.width], |out| {
+            kernel::input_gradient(&shape, flex::numbers(&grad), &weights, out);
+        })
+    }
+
+    fn weight_gradient(&self, grad: &FlexTensor, x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+        // In the convolution that a transposed one comes from, images and gradient have each other's place.
+        let (x, grad) = if self.transposed { (grad, x) } else { (x, grad) };
+        let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = self.options;
+        let options = ConvOptions::new([s, s], [p, p], [d, d], groups);
+        Flex::conv2d_weight_backward(x.clone(), weight.clone(), grad.clone(), options)
+    }
+}
+
+impl FlexOp for Convolution {
+    fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let output = self.result(&inputs[0], &inputs[1], inputs.get(2));
+        if !tracked.contains(&true) {
+            return (output, Vec::new());
+        }
+        // A frozen victim's images are needed for their shape only; a view of one number keeps it without their memory.
+        let x = if tracked[1] { inputs[0].clone() } else { shape_of(&inputs[0]) };
+        let mut kept = vec![x, inputs[1].clone()];
+        if self.activation != Activation::None {
+            kept.push(output.clone());
+        }
+        (output, kept)
+    }
+
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        let (x, weight) = (&kept[0], &kept[1]);
+        let grad = match self.activation {
+            Activation::None => grad,
+            Activation::Relu => Flex::relu_backward(kept[2].clone(), grad),
+        };
+        let gradient = |input: usize| match input {
+            0 => self.input_gradient(&grad, x, weight),
+            1 => self.weight_gradient(&grad, x, weight),
+            _ => channel_sums(&grad),
+        };
+        (0..needed.len()).map(|input| needed[input].then(|| gradient(input))).collect()
+    }
+}
+
+/// A tensor of the same shape that holds one number.
+fn shape_of(x: &FlexTensor) -> FlexTensor {
+    let one = flex::written([1; 4], |number| number.fill(0.0));
+    Flex::float_expand(one, x.layout().shape().clone())
+}
+
+/// `[N, C, H, W]` → `[C]`: the gradient at a bias.
+fn channel_sums(grad: &FlexTensor) -> FlexTensor {
+    let [n, channels, height, width] = flex::dims(grad);
+    let flat = Flex::float_reshape(flex::contiguous(grad), [n, channels, height * width].into());
+    let sums = Flex::float_sum_dim(Flex::float_sum_dim(flat, 2), 0);
+    Flex::float_reshape(sums, [channels].into())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    use super::*;
+
+    /// Ours against Burn's own convolution: values and all three gradients.
+    fn agrees(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions, transposed: bool, bias: bool, relu: bool) {
+        let device = Device::flex();
+        let x = Tensor::<4>::random(x, Distribution::Normal(0.0, 1.0), &device);
+        let weight = Tensor::<4>::random(weight, Distribution::Normal(0.0, 0.2), &device);
+        let channels = if transposed { weight.dims()[1] } else { weight.dims()[0] };
+        let bias = bias.then(|| Tensor::<1>::random([channels], Distribution::Normal(0.0, 0.1), &device));
+        let activation = if relu { Activation::Relu } else { Activation::None };
+        let run = |ours: bool| {
+            let leaf = |t: &Tensor<4>| t.clone().autodiff().require_grad();
+            let (x, weight) = (leaf(&x), leaf(&weight));
+            let bias = bias.clone().map(|b| b.autodiff().require_grad());
+            let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = options;
+            let out = match (ours, transposed) {
+                (true, true) => conv_transpose2d(x.clone(), weight.clone(), bias.clone(), s, &WeightCache::default()),
+                (true, false) => {
+                    conv2d_fused(x.clone(), weight.clone(), bias.clone(), options, activation, &WeightCache::default())
+                }
+                (false, true) => module::conv_transpose2d(
+                    x.clone(),
+                    weight.clone(),
+                    bias.clone(),
+                    ConvTransposeOptions::new([s, s], [0, 0], [0, 0], [1, 1], 1),
+                ),
+                (false, false) => {
+                    let options = ConvOptions::new([s, s], [p, p], [d, d], groups);
+                    let out = module::conv2d(x.clone(), weight.clone(), bias.clone(), options);
+                    if relu { activation::relu(out) } else { out }
+                }
+            };
+            let mut gradients = (out.clone() * out.clone()).sum().backward();
+            let mut all = vec![out.inner().into_data()];
+            all.push(x.grad_remove(&mut gradients).unwrap().into_data());
+            all.push(weight.grad_remove(&mut gradients).unwrap().into_data());
+            all.extend(bias.map(|b| b.grad_remove(&mut gradients).unwrap().into_data()));
+            all
+        };
+        for (ours, burns) in run(true).into_iter().zip(run(false)) {
+            ours.assert_approx_eq::<f32>(&burns, Tolerance::rel_abs(1e-3, 1e-3));
+        }
+    }
+
+    #[test]
+    fn values_and_gradients_are_those_of_burn() {
+        let plain = Conv2dOptions::default();
+        let same = Conv2dOptions { padding: 1, ..plain };
+        agrees([2, 3, 9, 7], [5, 3, 3, 3], same, false, true, true);
+        agrees([1, 4, 12, 10], [6, 4, 3, 3], Conv2dOptions { padding: 4, dilation: 4, ..plain }, false, false, false);
+        agrees([2, 4, 11, 9], [8, 4, 3, 3], Conv2dOptions { stride: 2, ..same }, false, true, false);
+        agrees([2, 3, 15, 16], [4, 3, 7, 7], Conv2dOptions { stride: 2, padding: 3, ..plain }, false, false, true);
+        agrees([1, 16, 5, 6], [9, 16, 1, 1], plain, false, true, false);
+        agrees([2, 6, 8, 8], [4, 3, 3, 3], Conv2dOptions { groups: 2, ..same }, false, true, false);
+    }
+
+    #[test]
+    fn transposed_values_and_gradients_are_those_of_burn() {
+        let doubling = Conv2dOptions { stride: 2, ..Conv2dOptions::default() };
+        agrees([2, 6, 5, 4], [6, 3, 2, 2], doubling, true, true, false);
+        agrees([1, 3, 5, 4], [3, 5, 2, 2], doubling, true, false, false);
+    }
+
+    #[test]
+    fn a_cache_never_serves_the_weights_of_before() {
+        let device = Device::flex();
+        let cache = WeightCache::default();
+        let x = Tensor::<4>::ones([1, 1, 2, 2], &device);
+        let at = |value: f32| {
+            let weight = Tensor::<4>::full([1, 1, 1, 1], value, &device);
+            let out = conv2d_fused(x.clone(), weight, None, Conv2dOptions::default(), Activation::None, &cache);
+            out.into_data().try_to_vec::<f32>().unwrap()[0]
+        };
+        for value in [1.0, 2.0, 3.0] {
+            assert_eq!(at(value), value);
+        }
+    }
 }

@@ -29,7 +29,11 @@ pub struct WeightedCrossEntropy {
 ///
 /// `weights` `[N, H, W]` are constants (the weight map of an attack), `None` is one everywhere. The gradient is
 /// `weight · (Σ_k t_k · softmax(z) − t)` with the label map `t`: one softmax serves both.
-pub fn weighted_cross_entropy(logits: &Tensor<4>, targets: &Targets, weights: Option<&Tensor<3>>) -> WeightedCrossEntropy {
+pub fn weighted_cross_entropy(
+    logits: &Tensor<4>,
+    targets: &Targets,
+    weights: Option<&Tensor<3>>,
+) -> WeightedCrossEntropy {
     let [n, k, height, width] = logits.dims();
     let log_p = log_softmax(logits.clone(), 1);
     let map = targets.soft().cloned().unwrap_or_else(|| targets.one_hot(k));
@@ -65,7 +69,7 @@ mod tests {
         let reference = leaf.grad_remove(&mut gradients).unwrap();
         assert!(fused.gradient.all_close(reference, Some(1e-5), Some(1e-6)));
         assert!(fused.loss.clone().all_close(values, Some(1e-5), Some(1e-6)));
-        let loss: Vec<f32> = fused.loss.into_data().to_vec().unwrap();
+        let loss: Vec<f32> = fused.loss.into_data().try_to_vec().unwrap();
         assert_eq!((loss[3], loss[5]), (0.0, 0.0), "void pixels have no loss");
     }
 }

@@ -6,9 +6,10 @@
 mod attack_step;
 mod conv2d;
 mod cross_entropy;
+mod flex;
 mod resize;
 
 pub use attack_step::attack_step;
-pub use conv2d::{Conv2dOptions, conv2d, conv_transpose2d};
+pub use conv2d::{Activation, Conv2dOptions, WeightCache, conv_transpose2d, conv2d, conv2d_fused};
 pub use cross_entropy::{WeightedCrossEntropy, cross_entropy, weighted_cross_entropy};
 pub use resize::resize_bilinear;

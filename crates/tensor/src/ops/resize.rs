@@ -56,7 +56,7 @@ mod tests {
 
     fn resized(values: &[f32], to: usize, align_corners: bool) -> Vec<f32> {
         let x = Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, 1, values.len()]), &Device::flex());
-        resize_bilinear(x, [1, to], align_corners).into_data().to_vec().unwrap()
+        resize_bilinear(x, [1, to], align_corners).into_data().try_to_vec().unwrap()
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! The process's memory: keeping what was freed, and measuring the peak.
+
+/// Makes the C library keep freed memory instead of returning every large tensor to the system. True if it was heard.
+///
+/// By default glibc maps each large block anew, so that every tensor pays for its page faults: a third of an attack's time
+/// on a CPU. The binaries of fireproof call this first thing in `main`; a program of your own should too, before its first
+/// large allocation. It costs nothing but memory that stays with the process: the peak, not more. Where the C library is
+/// not glibc it does nothing and returns false.
+///
+/// ```
+/// fireproof_tensor::memory::keep_freed_memory();
+/// ```
+pub fn keep_freed_memory() -> bool {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // The largest value that every glibc accepts as threshold is half a secondary heap, 32 MiB; larger blocks are mapped
+        // still unless mappings are forbidden altogether.
+        const LARGEST_THRESHOLD: libc::c_int = 32 << 20;
+        // SAFETY: `mallopt` only stores its arguments in the allocator's parameters, under the allocator's own lock.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_THRESHOLD) == 1
+                && libc::mallopt(libc::M_MMAP_MAX, 0) == 1
+                && libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) == 1
+        }
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    false
+}
+
+/// The most memory that this process has held so far, in bytes, or `None` where the system does not say.
+pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// The memory that this process holds now, in bytes, or `None` where the system does not say.
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The machine's memory in bytes, total and available, or `None` where the system does not say.
+pub fn machine() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    Some((field(&text, "MemTotal:")?, field(&text, "MemAvailable:")?))
+}
+
+fn status(name: &str) -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, name)
+}
+
+/// The value of a line such as `VmHWM:    1234 kB`, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name_and_given_in_bytes() {
+        let text = "VmPeak:\t  10 kB\nVmHWM:\t    3 kB\nVmRSS:\t 2 kB\n";
+        assert_eq!((field(text, "VmHWM:"), field(text, "VmRSS:"), field(text, "Vm:")), (Some(3072), Some(2048), None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_covers_what_was_touched() {
+        let before = resident().unwrap();
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(peak().unwrap() >= before + (60 << 20), "{} bytes touched", block.len());
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn a_freed_block_stays_with_the_process() {
+        assert!(keep_freed_memory());
+        drop(std::hint::black_box(vec![1u8; 256 << 20]));
+        assert!(resident().unwrap() > 200 << 20, "only {} bytes are held", resident().unwrap());
+    }
+}

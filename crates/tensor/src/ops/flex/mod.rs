@@ -1,0 +1,162 @@
+//! Operations with a kernel of their own on Flex.
+//!
+//! An operation says how to compute its result and its gradients from Flex's tensors ([`FlexOp`]); the way through Burn's
+//! dispatch and autodiff is written once, here.
+
+mod buffer;
+
+use std::{fmt::Debug, sync::Arc};
+
+use burn::backend::{
+    Autodiff, Backend, Dispatch, DispatchTensor, Flex,
+    autodiff::{
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, NodeGuard, Ops, OpsKind},
+    },
+    backend_extension,
+    tensor::FloatTensor,
+};
+use burn::tensor::{DType, Device, Shape, Tensor};
+use burn_flex::{FlexTensor, Layout};
+
+/// A differentiable operation of Flex's tensors.
+pub trait FlexOp: Debug + Send + Sync + 'static {
+    /// The result, and what [`backward`](FlexOp::backward) will read. `tracked` says which inputs may get a gradient; where
+    /// none does, nothing need be kept.
+    fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>);
+
+    /// The gradient at each input with `needed`, for a gradient `grad` at the result.
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>>;
+}
+
+/// Runs `op` on one to three tensors of any rank that are on Flex, with or without autodiff.
+pub(super) fn apply<const D: usize>(
+    first: DispatchTensor,
+    second: Option<DispatchTensor>,
+    third: Option<DispatchTensor>,
+    op: impl FlexOp,
+) -> Tensor<D> {
+    let op: Arc<dyn FlexOp> = Arc::new(op);
+    Tensor::from_dispatch(match (second, third) {
+        (None, _) => Dispatch::flex_op_1(first, op),
+        (Some(second), None) => Dispatch::flex_op_2(first, second, op),
+        (Some(second), Some(third)) => Dispatch::flex_op_3(first, second, third, op),
+    })
+}
+
+/// Whether [`apply`] can take this tensor. Equality of devices ignores autodiff.
+pub(super) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
+    x.device() == Device::flex() && x.dtype() == DType::F32
+}
+
+/// The dispatched forms of [`apply`]: dispatch routes single tensors, not lists of them.
+#[backend_extension(Flex, Autodiff)]
+pub trait FlexOps: Backend {
+    /// An operation of one tensor.
+    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self>;
+    /// An operation of two tensors.
+    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self>;
+    /// An operation of three tensors.
+    fn flex_op_3(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self>;
+}
+
+impl FlexOps for Flex {
+    fn flex_op_1(a: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+        op.forward(&[a], &[false]).0
+    }
+
+    fn flex_op_2(a: FlexTensor, b: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+        op.forward(&[a, b], &[false; 2]).0
+    }
+
+    fn flex_op_3(a: FlexTensor, b: FlexTensor, c: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+        op.forward(&[a, b, c], &[false; 3]).0
+    }
+}
+
+/// What the backward pass of an operation on the tape reads.
+#[derive(Clone, Debug)]
+struct Kept {
+    op: Arc<dyn FlexOp>,
+    tensors: Vec<FlexTensor>,
+}
+
+#[derive(Debug)]
+struct Rule;
+
+impl<const N: usize> Backward<Flex, N> for Rule {
+    type State = Kept;
+
+    fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let needed = ops.parents.each_ref().map(Option::is_some);
+        let gradients = ops.state.op.backward(grad, &ops.state.tensors, &needed);
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(node), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
+    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self> {
+        on_tape::<C, 1>([a], op)
+    }
+
+    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self> {
+        on_tape::<C, 2>([a, b], op)
+    }
+
+    fn flex_op_3(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self> {
+        on_tape::<C, 3>([a, b, c], op)
+    }
+}
+
+fn on_tape<C: CheckpointStrategy, const N: usize>(
+    inputs: [FloatTensor<Autodiff<Flex, C>>; N],
+    op: Arc<dyn FlexOp>,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    let tracked = inputs.each_ref().map(|input| input.is_tracked());
+    let nodes: [NodeGuard; N] = inputs.each_ref().map(|input| input.node());
+    let inputs = inputs.map(|input| input.into_primitive());
+    let (output, tensors) = op.forward(&inputs, &tracked);
+    match Backward::<Flex, N>::prepare::<C>(Rule, nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(Kept { op, tensors }, output),
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    }
+}
+
+/// The tensor with its numbers in row-major order, so that [`numbers`] can be read.
+pub(super) fn contiguous(x: &FlexTensor) -> FlexTensor {
+    if x.is_contiguous() { x.clone() } else { x.to_contiguous() }
+}
+
+/// The numbers of a [`contiguous`] tensor.
+pub(super) fn numbers(x: &FlexTensor) -> &[f32] {
+    x.as_slice().expect("a contiguous f32 tensor")
+}
+
+/// The shape of a tensor of rank `D`.
+pub(super) fn dims<const D: usize>(x: &FlexTensor) -> [usize; D] {
+    x.layout().shape().dims()
+}
+
+/// A new tensor whose numbers `write` sets. They start out arbitrary, so `write` must set every one.
+pub(super) fn written<const D: usize>(shape: [usize; D], write: impl FnOnce(&mut [f32])) -> FlexTensor {
+    let shape = Shape::from(shape);
+    let mut buffer = buffer::Buffer::take(shape.num_elements());
+    write(buffer.numbers_mut());
+    FlexTensor::new(buffer.into_bytes(), Layout::contiguous(shape), DType::F32)
+}
