@@ -1,12 +1,15 @@
 //! Project and clamp: the end of every ℓ∞ or ℓ2 attack step.
 
 use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
+use fireproof_kernels::attack_step::sign_step;
 
+use super::flex::{self, FlexOp};
 use crate::{Norm, norm::per_sample};
 
 /// One ascent step from `current` along `direction`, projected on the ball around `clean`, clamped to the valid range.
 ///
-/// `current`, `direction` (already a sign or a unit vector, see [`Norm::steepest`]) and `clean` are `[N, C, H, W]`,
+/// `current`, `direction` (a unit vector for ℓ2, see [`Norm::steepest`]; of ℓ∞ only the sign is read) and `clean` are `[N, C, H, W]`,
 /// `step` and `epsilon` are `[N]`. Step → project around the *clean* image → clamp; for ℓ∞ the result is the exact
 /// projection on the intersection, for ℓ2 it is feasible.
 pub fn attack_step(
@@ -18,9 +21,38 @@ pub fn attack_step(
     epsilon: &Tensor<1>,
     [low, high]: [f32; 2],
 ) -> Tensor<4> {
+    if norm == Norm::Linf && flex::on_flex(&current) && !current.is_autodiff() {
+        let host = |x: &Tensor<1>| x.to_data().try_to_vec::<f32>().expect("an f32 tensor");
+        let op = SignStep { steps: host(step), epsilons: host(epsilon), range: [low, high] };
+        let (direction, clean) = (direction.into_dispatch(), clean.clone().into_dispatch());
+        return flex::apply(current.into_dispatch(), Some(direction), Some(clean), op);
+    }
+    let direction = if norm == Norm::Linf { direction.sign() } else { direction };
     let moved = current + direction * per_sample(step);
     let delta = norm.project(moved - clean.clone(), epsilon);
     (clean.clone() + delta).clamp(low, high)
+}
+
+#[derive(Debug)]
+struct SignStep {
+    steps: Vec<f32>,
+    epsilons: Vec<f32>,
+    range: [f32; 2],
+}
+
+impl FlexOp for SignStep {
+    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let [direction, clean] = [1, 2].map(|i| flex::contiguous(&inputs[i]));
+        let next = flex::changed(inputs[0].clone(), |images| {
+            let (clean, direction) = (flex::numbers(&clean), flex::numbers(&direction));
+            sign_step(images, clean, direction, &self.steps, &self.epsilons, self.range);
+        });
+        (next, Vec::new())
+    }
+
+    fn backward(&self, _: FlexTensor, _: &[FlexTensor], _: &[bool]) -> Vec<Option<FlexTensor>> {
+        unreachable!("attack steps are taken on plain tensors")
+    }
 }
 
 #[cfg(test)]

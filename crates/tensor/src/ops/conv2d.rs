@@ -5,10 +5,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::backend::{
-    Flex,
-    ops::{ActivationOps, FloatTensorOps, ModuleOps},
-};
 use burn::tensor::{
     Tensor, activation, module,
     ops::{ConvOptions, ConvTransposeOptions},
@@ -17,9 +13,13 @@ use burn_flex::FlexTensor;
 use fireproof_kernels::{
     Activation as KernelActivation, Epilogue,
     conv2d::{self as kernel, Conv2dShape, PackedWeights},
+    reduce,
 };
 
-use super::flex::{self, FlexOp};
+use super::{
+    activation::through_relu,
+    flex::{self, FlexOp},
+};
 
 /// Stride, padding, dilation and groups of a convolution; square and symmetric, which is all that our networks use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -217,9 +217,12 @@ impl Convolution {
     fn weight_gradient(&self, grad: &FlexTensor, x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
         // In the convolution that a transposed one comes from, images and gradient have each other's place.
         let (x, grad) = if self.transposed { (grad, x) } else { (x, grad) };
-        let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = self.options;
-        let options = ConvOptions::new([s, s], [p, p], [d, d], groups);
-        Flex::conv2d_weight_backward(x.clone(), weight.clone(), grad.clone(), options)
+        let (x, grad) = (flex::contiguous(x), flex::contiguous(grad));
+        let [n, _, height, width] = flex::dims(&x);
+        let shape = self.shape(n, [height, width], weight);
+        flex::written(flex::dims::<4>(weight), |out| {
+            kernel::weight_gradient(&shape, flex::numbers(&x), flex::numbers(&grad), out);
+        })
     }
 }
 
@@ -230,7 +233,7 @@ impl FlexOp for Convolution {
             return (output, Vec::new());
         }
         // A frozen victim's images are needed for their shape only; a view of one number keeps it without their memory.
-        let x = if tracked[1] { inputs[0].clone() } else { shape_of(&inputs[0]) };
+        let x = if tracked[1] { inputs[0].clone() } else { flex::shape_of(&inputs[0]) };
         let mut kept = vec![x, inputs[1].clone()];
         if self.activation != Activation::None {
             kept.push(output.clone());
@@ -242,7 +245,7 @@ impl FlexOp for Convolution {
         let (x, weight) = (&kept[0], &kept[1]);
         let grad = match self.activation {
             Activation::None => grad,
-            Activation::Relu => Flex::relu_backward(kept[2].clone(), grad),
+            Activation::Relu => through_relu(grad, &kept[2]),
         };
         let gradient = |input: usize| match input {
             0 => self.input_gradient(&grad, x, weight),
@@ -253,18 +256,11 @@ impl FlexOp for Convolution {
     }
 }
 
-/// A tensor of the same shape that holds one number.
-fn shape_of(x: &FlexTensor) -> FlexTensor {
-    let one = flex::written([1; 4], |number| number.fill(0.0));
-    Flex::float_expand(one, x.layout().shape().clone())
-}
-
 /// `[N, C, H, W]` → `[C]`: the gradient at a bias.
 fn channel_sums(grad: &FlexTensor) -> FlexTensor {
-    let [n, channels, height, width] = flex::dims(grad);
-    let flat = Flex::float_reshape(flex::contiguous(grad), [n, channels, height * width].into());
-    let sums = Flex::float_sum_dim(Flex::float_sum_dim(flat, 2), 0);
-    Flex::float_reshape(sums, [channels].into())
+    let grad = flex::contiguous(grad);
+    let [n, channels, ..] = flex::dims::<4>(&grad);
+    flex::written([channels], |sums| reduce::channel_sums(flex::numbers(&grad), n, channels, sums))
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! Per-pixel cross-entropy over the class axis of logits in `[N, K, H, W]`, with its gradient in closed form.
 
-use burn::tensor::{Tensor, activation::log_softmax};
+use std::sync::Arc;
 
-use crate::Targets;
+use burn::tensor::{Tensor, activation::log_softmax};
+use burn_flex::FlexTensor;
+use fireproof_kernels::cross_entropy as kernel;
+
+use super::flex::{self, FlexOp};
+use crate::{Targets, VOID};
 
 /// Cross-entropy of every pixel, `[N, H, W]`; void pixels are 0. Differentiable in `logits`.
 ///
@@ -34,6 +39,21 @@ pub fn weighted_cross_entropy(
     targets: &Targets,
     weights: Option<&Tensor<3>>,
 ) -> WeightedCrossEntropy {
+    let valid = targets.valid().clone();
+    if targets.soft().is_none() && flex::on_flex(logits) && !logits.is_autodiff() {
+        let labels = host_labels(targets, logits.dims()[1]);
+        let loss = Pixels { labels: labels.clone(), gradient: false };
+        let loss: Tensor<3> = flex::apply(logits.clone().into_dispatch(), None, None, loss);
+        let scale = weights.map_or(valid.clone(), |w| w.clone() * valid.clone());
+        let gradient = Pixels { labels, gradient: true };
+        let gradient = flex::apply(logits.clone().into_dispatch(), Some(scale.into_dispatch()), None, gradient);
+        return WeightedCrossEntropy { loss: loss * valid, gradient };
+    }
+    composition(logits, targets, weights)
+}
+
+/// The same from Burn's primitives.
+fn composition(logits: &Tensor<4>, targets: &Targets, weights: Option<&Tensor<3>>) -> WeightedCrossEntropy {
     let [n, k, height, width] = logits.dims();
     let log_p = log_softmax(logits.clone(), 1);
     let map = targets.soft().cloned().unwrap_or_else(|| targets.one_hot(k));
@@ -43,6 +63,43 @@ pub fn weighted_cross_entropy(
     let mass = map.clone().sum_dim(1);
     let gradient = (log_p.exp() * mass - map) * scale;
     WeightedCrossEntropy { loss, gradient }
+}
+
+/// Labels on the host; a class that the logits do not have is void, as in the composition.
+fn host_labels(targets: &Targets, classes: usize) -> Arc<Vec<u8>> {
+    let labels = targets.labels().to_data().convert::<i32>();
+    let labels = labels.as_slice::<i32>().expect("an i32 tensor");
+    Arc::new(labels.iter().map(|&l| if (0..classes as i32).contains(&l) { l as u8 } else { VOID }).collect())
+}
+
+/// The loss of every pixel of logits `[N, K, H, W]`, or the gradient of its sum weighted by a second input `[N, H, W]`.
+#[derive(Debug)]
+struct Pixels {
+    labels: Arc<Vec<u8>>,
+    gradient: bool,
+}
+
+impl FlexOp for Pixels {
+    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let logits = flex::contiguous(&inputs[0]);
+        let [n, k, height, width] = flex::dims(&logits);
+        let output = if self.gradient {
+            let weights = flex::contiguous(&inputs[1]);
+            flex::written([n, k, height, width], |out| {
+                kernel::backward(flex::numbers(&logits), k, &self.labels, n, flex::numbers(&weights), out);
+            })
+        } else {
+            let mut correct = vec![0.0; n * height * width];
+            flex::written([n, height, width], |loss| {
+                kernel::forward(flex::numbers(&logits), k, &self.labels, n, loss, &mut correct);
+            })
+        };
+        (output, Vec::new())
+    }
+
+    fn backward(&self, _: FlexTensor, _: &[FlexTensor], _: &[bool]) -> Vec<Option<FlexTensor>> {
+        unreachable!("the closed form is for plain logits")
+    }
 }
 
 #[cfg(test)]
@@ -62,13 +119,17 @@ mod tests {
         let weights = Tensor::<3>::from_data(TensorData::new(weights, [2, 2, 2]), &device);
 
         let fused = weighted_cross_entropy(&logits, &targets, Some(&weights));
+        let plain = logits.clone();
         let leaf = logits.autodiff().require_grad();
         let loss = cross_entropy(leaf.clone(), &targets);
         let values = loss.clone().inner();
-        let mut gradients = (loss * Tensor::from_inner(weights)).sum().backward();
+        let mut gradients = (loss * Tensor::from_inner(weights.clone())).sum().backward();
         let reference = leaf.grad_remove(&mut gradients).unwrap();
-        assert!(fused.gradient.all_close(reference, Some(1e-5), Some(1e-6)));
+        assert!(fused.gradient.clone().all_close(reference, Some(1e-5), Some(1e-6)));
         assert!(fused.loss.clone().all_close(values, Some(1e-5), Some(1e-6)));
+        let composed = composition(&plain, &targets, Some(&weights));
+        assert!(fused.gradient.clone().all_close(composed.gradient, Some(1e-5), Some(1e-6)));
+        assert!(fused.loss.clone().all_close(composed.loss, Some(1e-5), Some(1e-6)));
         let loss: Vec<f32> = fused.loss.into_data().try_to_vec().unwrap();
         assert_eq!((loss[3], loss[5]), (0.0, 0.0), "void pixels have no loss");
     }

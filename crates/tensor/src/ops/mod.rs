@@ -3,13 +3,19 @@
 //! One file an operation. On Flex the kernels of `fireproof-kernels` are used; the other backends run the composition
 //! until they have a kernel of their own. All of them are differentiable once.
 
+mod activation;
 mod attack_step;
+mod batch_norm;
 mod conv2d;
 mod cross_entropy;
 mod flex;
+mod pool;
 mod resize;
 
+pub use activation::{prelu, relu};
 pub use attack_step::attack_step;
+pub use batch_norm::{batch_norm_train, scale_shift};
 pub use conv2d::{Activation, Conv2dOptions, WeightCache, conv_transpose2d, conv2d, conv2d_fused};
 pub use cross_entropy::{WeightedCrossEntropy, cross_entropy, weighted_cross_entropy};
+pub use pool::{avg_pool2d, max_pool2d};
 pub use resize::resize_bilinear;

@@ -160,3 +160,25 @@ pub(super) fn written<const D: usize>(shape: [usize; D], write: impl FnOnce(&mut
     write(buffer.numbers_mut());
     FlexTensor::new(buffer.into_bytes(), Layout::contiguous(shape), DType::F32)
 }
+
+/// The tensor with `change` made to its numbers: in its own memory where nobody else reads it, else in a copy.
+pub(super) fn changed(x: FlexTensor, change: impl FnOnce(&mut [f32])) -> FlexTensor {
+    let mut x = if x.is_contiguous() { x } else { x.to_contiguous() };
+    let whole = size_of_val(x.bytes()) == x.layout().shape().num_elements() * size_of::<f32>();
+    if let Some(numbers) = whole.then(|| x.try_storage_mut::<f32>()).flatten() {
+        change(numbers);
+        return x;
+    }
+    let shape = x.layout().shape().clone();
+    let mut buffer = buffer::Buffer::take(shape.num_elements());
+    buffer.numbers_mut().copy_from_slice(numbers(&x));
+    change(buffer.numbers_mut());
+    FlexTensor::new(buffer.into_bytes(), Layout::contiguous(shape), DType::F32)
+}
+
+/// A tensor of the same shape that holds one number: keeps a shape for the backward pass without the memory.
+pub(super) fn shape_of(x: &FlexTensor) -> FlexTensor {
+    use burn::backend::ops::FloatTensorOps;
+    let one = written([1; 4], |number| number.fill(0.0));
+    Flex::float_expand(one, x.layout().shape().clone())
+}

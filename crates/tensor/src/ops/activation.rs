@@ -1,0 +1,92 @@
+//! ReLU and PReLU.
+
+use burn::tensor::{Tensor, activation};
+use burn_flex::FlexTensor;
+use fireproof_kernels::activation as kernel;
+
+use super::flex::{self, FlexOp};
+
+/// `max(0, x)` of any tensor `[N, C, H, W]`; NaN stays NaN.
+pub fn relu(x: Tensor<4>) -> Tensor<4> {
+    if flex::on_flex(&x) { flex::apply(x.into_dispatch(), None, None, Relu) } else { activation::relu(x) }
+}
+
+/// `x` where it is positive, else the channel's slope times `x`: `x [N, C, H, W]`, `slopes [C]`. Slopes may be negative.
+pub fn prelu(x: Tensor<4>, slopes: Tensor<1>) -> Tensor<4> {
+    if flex::on_flex(&x) {
+        flex::apply(x.into_dispatch(), Some(slopes.into_dispatch()), None, PRelu)
+    } else {
+        activation::prelu(x, slopes)
+    }
+}
+
+#[derive(Debug)]
+struct Relu;
+
+impl FlexOp for Relu {
+    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let output = flex::changed(inputs[0].clone(), kernel::relu);
+        (output.clone(), vec![output])
+    }
+
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], _needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        vec![Some(through_relu(grad, &kept[0]))]
+    }
+}
+
+/// `grad` where ReLU let `output` through, else zero.
+pub(super) fn through_relu(grad: FlexTensor, output: &FlexTensor) -> FlexTensor {
+    flex::changed(grad, |grad| kernel::relu_backward(flex::numbers(output), grad))
+}
+
+#[derive(Debug)]
+struct PRelu;
+
+impl FlexOp for PRelu {
+    fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let x = flex::contiguous(&inputs[0]);
+        let slopes = flex::contiguous(&inputs[1]);
+        let [n, ..]: [usize; 4] = flex::dims(&x);
+        let output = flex::changed(x.clone(), |out| kernel::prelu(out, n, flex::numbers(&slopes)));
+        (output, if tracked.contains(&true) { vec![x, slopes] } else { Vec::new() })
+    }
+
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        let (x, slopes) = (&kept[0], flex::numbers(&kept[1]));
+        let [n, ..]: [usize; 4] = flex::dims(x);
+        let mut at_slopes = vec![0.0; slopes.len()];
+        let at_x = flex::changed(grad, |grad| {
+            kernel::prelu_backward(flex::numbers(x), n, slopes, grad, &mut at_slopes);
+        });
+        let at_slopes = flex::written([slopes.len()], |out| out.copy_from_slice(&at_slopes));
+        vec![needed[0].then_some(at_x), needed[1].then_some(at_slopes)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    use super::*;
+
+    #[test]
+    fn values_and_gradients_are_those_of_burn() {
+        let device = Device::flex();
+        let x = Tensor::<4>::random([2, 3, 5, 7], Distribution::Normal(0.0, 1.0), &device);
+        let slopes = Tensor::<1>::from_floats([0.25, -0.7, 1.7], &device);
+        let run = |ours: bool| {
+            let (x, slopes) = (x.clone().autodiff().require_grad(), slopes.clone().autodiff().require_grad());
+            let y = if ours { prelu(x.clone(), slopes.clone()) } else { activation::prelu(x.clone(), slopes.clone()) };
+            let y = if ours { relu(y.clone()) + y * 0.5 } else { activation::relu(y.clone()) + y * 0.5 };
+            let mut gradients = (y.clone() * y.clone()).sum().backward();
+            [
+                y.inner().into_data(),
+                x.grad_remove(&mut gradients).unwrap().into_data(),
+                slopes.grad_remove(&mut gradients).unwrap().into_data(),
+            ]
+        };
+        for (ours, burns) in run(true).into_iter().zip(run(false)) {
+            ours.assert_approx_eq::<f32>(&burns, Tolerance::rel_abs(1e-4, 1e-4));
+        }
+    }
+}
