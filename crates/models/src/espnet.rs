@@ -86,7 +86,7 @@ struct ConvAct {
 impl ConvAct {
     fn new(builder: &Builder, spec: ConvSpec) -> Self {
         let (conv, bn) = (builder.at("conv"), builder.at("bn"));
-        let convolution = ConvNorm::with_epsilon(&conv, &bn, spec, Activation::Identity, EPSILON);
+        let convolution = ConvNorm::with_epsilon(&conv, &bn, spec, Activation::None, EPSILON);
         Self { convolution, act: PRelu::new(&builder.at("act"), spec.output) }
     }
 
@@ -191,7 +191,7 @@ impl EspNet {
                 &head.at("encoder.classifier.conv"),
                 &head.at("br"),
                 point(c3),
-                Activation::Identity,
+                Activation::None,
                 EPSILON,
             ),
             up3: ConvTranspose2d::new(&head.at("up_l3.0"), k, k),

@@ -7,7 +7,8 @@
 //! Networks*, CVPR 2017). Two conventions are in use and weights need theirs, see [`Dilation`].
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
+use fireproof_tensor::ops::relu;
 
 use crate::Taps;
 use crate::layers::{Activation, Builder, ConvNorm, ConvSpec, max_pool};
@@ -51,7 +52,7 @@ impl Block {
         let last = specs.len();
         let layer = |(i, spec): (usize, ConvSpec)| {
             // The last one's ReLU comes after the addition.
-            let activation = if i + 1 == last { Activation::Identity } else { Activation::Relu };
+            let activation = if i + 1 == last { Activation::None } else { Activation::Relu };
             let (conv, bn) = (builder.at(format!("conv{}", i + 1)), builder.at(format!("bn{}", i + 1)));
             ConvNorm::new(&conv, &bn, spec, activation)
         };
@@ -59,7 +60,7 @@ impl Block {
         let shortcut = (stride != 1 || input != output).then(|| {
             let at = builder.at("downsample");
             let spec = ConvSpec::new(input, output, 1).stride(stride);
-            ConvNorm::new(&at.at(0), &at.at(1), spec, Activation::Identity)
+            ConvNorm::new(&at.at(0), &at.at(1), spec, Activation::None)
         });
         Self { layers, shortcut }
     }

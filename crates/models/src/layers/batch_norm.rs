@@ -5,6 +5,7 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, module};
+use fireproof_tensor::ops;
 
 use super::builder::Fold;
 use super::{Builder, Init};
@@ -61,10 +62,9 @@ impl BatchNorm {
     /// # Panics
     /// In the training modes, if there is one value a channel only (one image pooled to one pixel): it has no variance.
     pub fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        let [n, channels, height, width] = x.dims();
+        let [n, _, height, width] = x.dims();
         if taps.is_folded() {
-            let row = |v: &Param<Tensor<1>>| v.val().reshape([1, channels, 1, 1]);
-            return x * row(&self.weight) + row(&self.bias);
+            return ops::scale_shift(x, self.weight.val(), self.bias.val());
         }
         if taps.mode() == BatchNormMode::Eval {
             let (mean, variance) = (self.running_mean.val(), self.running_var.val());
@@ -72,15 +72,15 @@ impl BatchNorm {
         }
         let count = n * height * width;
         assert!(count > 1, "batch norm in training needs more than one value a channel, found input {:?}", x.dims());
-        let result = module::batch_norm_train(x, self.weight.val(), self.bias.val(), self.epsilon);
+        let (output, mean, variance) = ops::batch_norm_train(x, self.weight.val(), self.bias.val(), self.epsilon);
         if taps.mode() == BatchNormMode::Train {
             taps.collect(BatchStatistics {
                 running_mean: self.running_mean.id,
                 running_variance: self.running_var.id,
-                mean: result.mean.inner(),
-                variance: result.variance.inner() * (count as f64 / (count - 1) as f64),
+                mean,
+                variance: variance * (count as f64 / (count - 1) as f64),
             });
         }
-        result.output
+        output
     }
 }

@@ -1,21 +1,13 @@
 //! Convolution, alone or with the batch norm and activation that follow it.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::relu};
-use fireproof_tensor::ops::{self, Conv2dOptions};
+use burn::tensor::Tensor;
+use fireproof_tensor::ops::{self, Conv2dOptions, WeightCache, relu};
+
+pub use fireproof_tensor::ops::Activation;
 
 use super::{BatchNorm, Builder, Init};
 use crate::Taps;
-
-/// What follows a convolution in the same pass over memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    Identity,
-    /// `max(x, 0)`.
-    Relu,
-}
 
 /// Shape of a convolution: square kernel, symmetric padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +54,8 @@ pub struct Conv2d {
     bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     options: Conv2dOptions,
+    #[module(skip)]
+    cache: WeightCache,
 }
 
 impl Conv2d {
@@ -81,21 +75,17 @@ impl Conv2d {
 
     fn with(builder: &Builder, spec: ConvSpec, init: Init) -> Self {
         let shape = [spec.output, spec.input / spec.options.groups, spec.kernel, spec.kernel];
-        Self { weight: builder.weight("weight", shape, init), bias: None, options: spec.options }
+        Self { weight: builder.weight("weight", shape, init), bias: None, options: spec.options, cache: WeightCache::default() }
     }
 
     /// `[N, Ci, H, W]` → `[N, Co, Ho, Wo]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.fused(x, self.bias.as_ref().map(Param::val), Activation::Identity)
+        self.fused(x, self.bias.as_ref().map(Param::val), Activation::None)
     }
 
     /// Convolution, bias and activation in one operation where the device has one.
     fn fused(&self, x: Tensor<4>, bias: Option<Tensor<1>>, activation: Activation) -> Tensor<4> {
-        let y = ops::conv2d(x, self.weight.val(), bias, self.options);
-        match activation {
-            Activation::Identity => y,
-            Activation::Relu => relu(y),
-        }
+        ops::conv2d_fused(x, self.weight.val(), bias, self.options, activation, &self.cache)
     }
 }
 
@@ -134,7 +124,7 @@ impl ConvNorm {
         }
         let y = self.norm.forward(self.convolution.forward(x), taps);
         match self.activation {
-            Activation::Identity => y,
+            Activation::None => y,
             Activation::Relu => relu(y),
         }
     }

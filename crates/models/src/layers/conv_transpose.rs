@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use fireproof_tensor::ops;
+use fireproof_tensor::ops::{self, WeightCache};
 
 use super::{Builder, Init};
 
@@ -11,6 +11,8 @@ use super::{Builder, Init};
 pub struct ConvTranspose2d {
     weight: Param<Tensor<4>>,
     bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    cache: WeightCache,
 }
 
 impl ConvTranspose2d {
@@ -18,7 +20,11 @@ impl ConvTranspose2d {
     pub fn new(builder: &Builder, input: usize, output: usize) -> Self {
         // Kernel and stride are equal, so an output pixel sees one tap of every input channel.
         let init = Init::Uniform(1.0 / (input as f32).sqrt());
-        Self { weight: builder.weight("weight", [input, output, 2, 2], init), bias: None }
+        Self {
+            weight: builder.weight("weight", [input, output, 2, 2], init),
+            bias: None,
+            cache: WeightCache::default(),
+        }
     }
 
     /// With a bias.
@@ -30,6 +36,6 @@ impl ConvTranspose2d {
 
     /// `[N, Ci, H, W]` → `[N, Co, 2 H, 2 W]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::conv_transpose2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), 2)
+        ops::conv_transpose2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), 2, &self.cache)
     }
 }

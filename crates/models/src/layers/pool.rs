@@ -1,27 +1,16 @@
 //! Pooling and padding; no parameters.
 
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, module};
+use fireproof_tensor::ops;
 
 /// Maximum over `kernel × kernel` windows, padded by `−∞`: `[N, C, H, W]` → `[N, C, (H + 2p − k) / s + 1, …]`.
 pub fn max_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
-    let options = MaxPoolOptions {
-        stride: [stride, stride],
-        padding: [(padding, padding); 2],
-        ..MaxPoolOptions::new([kernel, kernel])
-    };
-    module::max_pool2d(x, options)
+    ops::max_pool2d(x, kernel, stride, padding)
 }
 
 /// Mean over `kernel × kernel` windows; padded zeros count in the divisor.
 pub fn average_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
-    let options = AvgPoolOptions {
-        stride: [stride, stride],
-        padding: [(padding, padding); 2],
-        count_include_pad: true,
-        ..AvgPoolOptions::new([kernel, kernel])
-    };
-    module::avg_pool2d(x, options)
+    ops::avg_pool2d(x, kernel, stride, padding)
 }
 
 /// Mean over a grid of `bins × bins` windows that cover the map: `[N, C, H, W]` → `[N, C, bins, bins]`.

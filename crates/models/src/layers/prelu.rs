@@ -3,7 +3,8 @@
 //! He, Zhang, Ren, Sun. *Delving Deep into Rectifiers*, ICCV 2015. <https://arxiv.org/abs/1502.01852>
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::prelu};
+use burn::tensor::Tensor;
+use fireproof_tensor::ops::prelu;
 
 use super::{Builder, Init};
 
