@@ -24,15 +24,16 @@ pub(super) fn winograd_tile(
     outputs: usize,
     size: [usize; 2],
 ) -> Option<Tile> {
-    // With fewer channels the transforms cost what the products save; with fewer pixels the transformed weights are read
-    // from memory for too few tiles.
-    let pays = inputs >= 32 && outputs >= 32 && size[0] * size[1] >= 64;
+    // With fewer channels the transforms cost what the products save; with fewer pixels the transformed weights, four times
+    // the memory of the weights with F(4×4), are read for too few tiles. Measured by `benches/winograd.rs`.
+    let pixels = size[0] * size[1];
+    let pays = inputs.min(outputs) >= 16 && pixels >= 25;
     if !pays || !winograd::serves(shape) {
         return None;
     }
     match limit {
         Winograd::Never => None,
-        Winograd::F2 => Some(Tile::F2),
-        Winograd::F4 => Some(Tile::F4),
+        Winograd::F4 if pixels >= 144 => Some(Tile::F4),
+        Winograd::F2 | Winograd::F4 => Some(Tile::F2),
     }
 }

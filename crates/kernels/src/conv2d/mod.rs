@@ -101,9 +101,28 @@ pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilo
 /// # Panics
 /// As [`forward`].
 pub fn weight_gradient(shape: &Conv2dShape, x: &[f32], grad_out: &[f32], grad_weights: &mut [f32]) {
+    weight_gradient_within(Winograd::default(), shape, x, grad_out, grad_weights);
+}
+
+/// [`weight_gradient`] with another limit on Winograd tiles than the default [`Winograd::F4`], as
+/// [`PackedWeights::with_winograd`] for the other passes.
+///
+/// # Panics
+/// As [`forward`].
+pub fn weight_gradient_within(
+    limit: Winograd,
+    shape: &Conv2dShape,
+    x: &[f32],
+    grad_out: &[f32],
+    grad_weights: &mut [f32],
+) {
     check(shape, x, grad_out);
     assert_eq!(grad_weights.len(), shape.weights_len(), "weight gradient of {shape:?}");
-    weight_gradient::run(&Stencil::forward(shape), x, grad_out, grad_weights);
+    let size = [shape.out_height(), shape.out_width()];
+    match winograd_tile(shape, limit, shape.in_channels, shape.out_channels, size) {
+        Some(tile) => winograd::weight_gradient(shape, tile, x, grad_out, grad_weights),
+        None => weight_gradient::run(&Stencil::forward(shape), x, grad_out, grad_weights),
+    }
 }
 
 /// The gradient at the bias: the sum of `grad_out` `[batch, out_channels, out_height, out_width]` over images and

@@ -89,7 +89,7 @@ impl Case {
 
     fn weight_gradient(&self) -> Vec<f32> {
         let mut grad = vec![f32::NAN; self.weights.len()];
-        weight_gradient(&self.shape, &self.x, &self.grad_out, &mut grad);
+        weight_gradient_within(Winograd::Never, &self.shape, &self.x, &self.grad_out, &mut grad);
         grad
     }
 
@@ -173,6 +173,8 @@ fn every_pass_agrees_with_plain_loops_for_the_layers_of_segmentation_networks() 
         square([40, 72], [15, 11], 3, 1, 12),
         square([40, 16], [15, 11], 3, 1, 24),
         square([600, 20], [5, 6], 3, 1, 1),
+        square([50, 70], [30, 22], 3, 1, 4),
+        Conv2dShape { stride: [2, 2], ..square([9, 20], [21, 37], 5, 1, 3) },
         square([700, 300], [3, 5], 1, 1, 1),
         square([20, 300], [7, 9], 1, 2, 1),
         square([70, 70], [16, 16], 3, 1, 1),
@@ -331,18 +333,25 @@ fn layers_that_winograd_computes_agree_with_plain_loops() {
         Conv2dShape { padding: [[0, 2], [1, 0]], ..square([33, 37], [12, 35], 3, 1, 1) },
     ] {
         let case = Case::new(shape);
-        let references = (case.reference_forward(), case.reference_input_gradient());
+        let references = (case.reference_forward(), case.reference_input_gradient(), case.reference_weight_gradient());
         for isa in Isa::available() {
             for limit in [Winograd::F2, Winograd::F4] {
                 let weights = case.packed().with_winograd(limit);
                 let (mut out, mut grad) = (vec![f32::NAN; references.0.len()], vec![f32::NAN; references.1.len()]);
+                let mut grad_weights = vec![f32::NAN; references.2.len()];
                 isa.force(|| {
                     forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
                     input_gradient(&shape, &case.grad_out, &weights, &mut grad);
+                    weight_gradient_within(limit, &shape, &case.x, &case.grad_out, &mut grad_weights);
                 });
-                let errors = [relative_error(&out, &references.0), relative_error(&grad, &references.1)];
+                let errors = [
+                    relative_error(&out, &references.0),
+                    relative_error(&grad, &references.1),
+                    relative_error(&grad_weights, &references.2),
+                ];
                 assert!(errors.iter().all(|&e| e < 1e-5), "{limit:?} {errors:?} {} {shape:?}", isa.name());
                 assert_ne!(out, isa.force(|| case.forward()), "{limit:?} was not used for {shape:?}");
+                assert_ne!(grad_weights, isa.force(|| case.weight_gradient()), "{limit:?} was not used for {shape:?}");
             }
         }
     }

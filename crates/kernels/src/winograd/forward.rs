@@ -13,13 +13,13 @@ use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
-/// Tiles in a block, at most: enough to amortise reading the weights.
-const BLOCK_TILES: usize = 64;
-/// Numbers of a block's transformed input, at most: 1.2 MB, so that a second-level cache has room for products too.
-const BLOCK_NUMBERS: usize = 300_000;
+/// Tiles in a block: enough to amortise reading the weights, and three vectors of AVX-512, as wide as a register tile.
+const BLOCK_TILES: usize = 48;
+/// Numbers of a block's transformed input, at most: 1.8 MB, for a second-level cache of 2 MB.
+const BLOCK_NUMBERS: usize = 450_000;
 /// Output channels whose products are transformed back at once.
 const BLOCK_CHANNELS: usize = 64;
-/// A batch of fewer blocks than this is cut along frequencies and channels instead.
+/// A batch of fewer blocks than this, or of larger ones, is cut along channels and frequencies instead.
 const FEW_BLOCKS: usize = 8;
 /// Numbers of transformed input and products that are cut this way at once: 32 MB.
 const SHARED_NUMBERS: usize = 8_000_000;
@@ -56,10 +56,9 @@ impl Pass<'_> {
     fn run<const M: usize>(self) {
         let tiling = &self.tiling;
         let per_group = tiling.frequencies() * tiling.lanes;
-        let most = (BLOCK_NUMBERS / (per_group * tiling.planes.input_channels)).max(1);
-        let count = most.min(BLOCK_TILES / tiling.lanes).min(tiling.groups);
+        let count = BLOCK_TILES / tiling.lanes;
         let blocks = tiling.groups.div_ceil(count);
-        if blocks >= FEW_BLOCKS {
+        if blocks >= FEW_BLOCKS && count * per_group * tiling.planes.input_channels <= BLOCK_NUMBERS {
             parallel::for_each(blocks, |i| self.isa.dispatch(WholeBlock::<M> { pass: self, first: i * count, count }));
         } else {
             let channels = tiling.planes.input_channels + tiling.planes.output_channels;

@@ -34,6 +34,7 @@
 //! NaN and infinities reach every output that depends on them; they may spread over the tile.
 
 mod forward;
+mod gradient;
 mod input;
 mod output;
 mod products;
@@ -42,6 +43,7 @@ mod staging;
 mod tests;
 mod tiling;
 mod transform;
+mod weight_gradient;
 mod weights;
 
 use crate::conv2d::Conv2dShape;
@@ -105,6 +107,15 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &Transform
         ..forward
     };
     forward::convolve(planes, grad_out, weights, Epilogue::default(), grad_x);
+}
+
+/// The gradient at the weights, `[out_channels, in_channels, 3, 3]`, summed over the batch, for a gradient `grad_out` at the
+/// output.
+///
+/// # Panics
+/// If [`serves`] refuses the shape, or a slice has another length.
+pub fn weight_gradient(shape: &Conv2dShape, tile: Tile, x: &[f32], grad_out: &[f32], grad_weights: &mut [f32]) {
+    weight_gradient::weight_gradient(planes(shape), tile, x, grad_out, grad_weights);
 }
 
 fn planes(shape: &Conv2dShape) -> Planes {

@@ -7,6 +7,10 @@ use super::transform::{self, points};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
+use std::ops::Range;
+
+/// Jobs that the input channels are cut into.
+const JOBS: usize = 4;
 
 /// The frequencies of a 3×3 convolution's weights: `(m + 2)² / 9` times their memory for tiles of `m × m` outputs.
 ///
@@ -59,9 +63,13 @@ impl TransformedWeights {
         let (m, stride) = (tile.outputs(), spread(blocks * input_channels * CHANNELS));
         let mut data = Scratch::new(points(m) * points(m) * stride);
         let (isa, target) = (Isa::current(), Shared::new(&mut data));
-        parallel::for_each(blocks, |block| match tile {
-            Tile::F2 => isa.dispatch(Block::<2> { filters, output_channels, input_channels, block, stride, target }),
-            Tile::F4 => isa.dispatch(Block::<4> { filters, output_channels, input_channels, block, stride, target }),
+        let size = input_channels.div_ceil(JOBS);
+        parallel::for_each(input_channels.div_ceil(size), |job| {
+            let inputs = job * size..input_channels.min((job + 1) * size);
+            match tile {
+                Tile::F2 => isa.dispatch(Job::<2> { filters, output_channels, input_channels, inputs, stride, target }),
+                Tile::F4 => isa.dispatch(Job::<4> { filters, output_channels, input_channels, inputs, stride, target }),
+            }
         });
         TransformedWeights { tile, input_channels, output_channels, data, stride }
     }
@@ -76,53 +84,62 @@ struct Filters<'a> {
     flip: bool,
 }
 
-/// Transforms the filters of one block of output channels.
-struct Block<'a, const M: usize> {
+/// Transforms the filters of some input channels. Reading them for all output channels at once keeps to the order of the
+/// weights in memory, whichever of the two it is.
+struct Job<'a, const M: usize> {
     filters: Filters<'a>,
     output_channels: usize,
     input_channels: usize,
-    block: usize,
+    inputs: Range<usize>,
     stride: usize,
     target: Shared<'a, f32>,
 }
 
-impl<const M: usize> Kernel for Block<'_, M> {
+impl<const M: usize> Kernel for Job<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Filters { weights, output_stride, input_stride, flip } = self.filters;
-        let (alpha, len) = (points(M), self.input_channels * CHANNELS);
-        let target = self.target.pointer(self.block * len);
-        for start in (0..len).step_by(S::LANES) {
-            let count = S::LANES.min(len - start);
-            let mut taps = [[0.0f32; MAX_LANES]; 9];
-            for lane in 0..count {
-                let (input, output) = ((start + lane) / CHANNELS, self.block * CHANNELS + (start + lane) % CHANNELS);
-                if output < self.output_channels {
-                    let filter = &weights[output * output_stride + input * input_stride..][..9];
-                    for (t, taps) in taps.iter_mut().enumerate() {
-                        taps[lane] = filter[if flip { 8 - t } else { t }];
+        let alpha = points(M);
+        for block in 0..self.output_channels.div_ceil(CHANNELS) {
+            let target = self.target.pointer(block * self.input_channels * CHANNELS);
+            let end = self.inputs.end * CHANNELS;
+            for start in (self.inputs.start * CHANNELS..end).step_by(S::LANES) {
+                let count = S::LANES.min(end - start);
+                let mut taps = [[0.0f32; MAX_LANES]; 9];
+                for lane in 0..count {
+                    let (input, output) = ((start + lane) / CHANNELS, block * CHANNELS + (start + lane) % CHANNELS);
+                    if output < self.output_channels {
+                        let filter = &weights[output * output_stride + input * input_stride..][..9];
+                        for t in 0..9 {
+                            taps[t][lane] = filter[if flip { 8 - t } else { t }];
+                        }
                     }
                 }
-            }
-            let mut rows = [[s.zero(); 3]; 6];
-            for x in 0..3 {
-                // SAFETY: `MAX_LANES` numbers each.
-                let column =
-                    unsafe { [s.load(taps[x].as_ptr()), s.load(taps[3 + x].as_ptr()), s.load(taps[6 + x].as_ptr())] };
-                let column = transform::filter::<S, M>(s, column);
-                for (row, &v) in rows.iter_mut().zip(&column) {
-                    row[x] = v;
+                let mut rows = [[s.zero(); 3]; 6];
+                for x in 0..3 {
+                    // SAFETY: `MAX_LANES` numbers each.
+                    let (top, middle, bottom) = unsafe {
+                        (s.load(taps[x].as_ptr()), s.load(taps[3 + x].as_ptr()), s.load(taps[6 + x].as_ptr()))
+                    };
+                    let column = transform::filter::<S, M>(s, [top, middle, bottom]);
+                    for i in 0..alpha {
+                        rows[i][x] = column[i];
+                    }
                 }
-            }
-            for (i, &row) in rows.iter().enumerate().take(alpha) {
-                let frequencies = transform::filter::<S, M>(s, row);
-                for (j, &v) in frequencies.iter().enumerate().take(alpha) {
-                    // SAFETY: this block's numbers of frequency `i · alpha + j`, which no other job writes.
-                    unsafe {
-                        let target = target.add((i * alpha + j) * self.stride + start);
-                        if count == S::LANES { s.store(target, v) } else { s.store_partial(target, count, v) }
+                for i in 0..alpha {
+                    let frequencies = transform::filter::<S, M>(s, rows[i]);
+                    for j in 0..alpha {
+                        // SAFETY: these input channels' numbers of the block and frequency, which no other job writes.
+                        unsafe {
+                            let target = target.add((i * alpha + j) * self.stride + start);
+                            if count == S::LANES {
+                                s.store(target, frequencies[j]);
+                            } else {
+                                s.store_partial(target, count, frequencies[j]);
+                            }
+                        }
                     }
                 }
             }
