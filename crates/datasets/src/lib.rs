@@ -37,6 +37,6 @@ pub use check::{CheckReport, ClassCount, Problem, check, verify};
 pub use dataset::{Dataset, Split, Subset};
 pub use error::{Error, Result};
 pub use loader::{Loaded, Loader, LoaderOptions, Position};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, Registration};
 pub use open::{Options, list, open, open_manifest};
 pub use sample::{Class, Image, Mask, Sample, VOID};

@@ -157,13 +157,44 @@ const EMBEDDED: [&str; 7] = [
     include_str!("../manifests/voc2012.toml"),
 ];
 
+/// A manifest of a crate of one's own, known by its name wherever that crate is linked. Register it with `inventory::submit!`.
+///
+/// ```
+/// inventory::submit! {
+///     fireproof_datasets::Registration {
+///         manifest: r#"
+///             name = "my-roads"
+///             title = "Roads of our town"
+///             origin = "own photographs"
+///             licence = "CC-BY-4.0"
+///             channels = 3
+///             classes = [{ name = "road", color = [128, 64, 128] }]
+///             folder = { images = "{name}.jpg", masks = "{name}.png" }
+///             splits = { test = {} }
+///         "#,
+///     }
+/// }
+/// # fn main() { assert!(fireproof_datasets::Manifest::find("my-roads").is_ok()); }
+/// ```
+pub struct Registration {
+    /// The text of the manifest.
+    pub manifest: &'static str,
+}
+
+inventory::collect!(Registration);
+
 impl Manifest {
-    /// The embedded manifests, sorted by name.
+    /// The manifests that this binary holds, ours and those of linked crates, sorted by name.
+    ///
+    /// # Panics
+    /// If a [`Registration`] holds no manifest; the message says what is wrong with it.
     pub fn embedded() -> Vec<Self> {
-        EMBEDDED
-            .iter()
-            .map(|text| Self::parse(Path::new("embedded manifest"), text).expect("embedded manifests are tested"))
-            .collect()
+        let own = EMBEDDED.iter().copied();
+        let all = own.chain(inventory::iter::<Registration>.into_iter().map(|registration| registration.manifest));
+        let parse = |text| Self::parse(Path::new("embedded manifest"), text).unwrap_or_else(|error| panic!("{error}"));
+        let mut manifests: Vec<Self> = all.map(parse).collect();
+        manifests.sort_by(|a, b| a.name.cmp(&b.name));
+        manifests
     }
 
     /// The embedded manifest of that name, or the file if `name` ends in `.toml`.

@@ -1,0 +1,82 @@
+//! Hours and memory of a plan, from a measured step.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use fireproof_datasets::batch;
+use fireproof_tensor::{Passes, memory};
+use serde::Serialize;
+
+use crate::run::batch_size;
+use crate::{Plan, Result};
+
+/// What a plan is expected to cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Images that will go forward, exactly.
+    pub forward_passes: u64,
+    /// Images whose gradient will be taken, exactly.
+    pub backward_passes: u64,
+    /// Expected wall-clock time, from one measured step per model and device.
+    pub seconds: f64,
+    /// The most memory that the process held while measuring; a run needs about as much.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+impl Plan {
+    /// Measures one attack step and one forward pass of each model on each device, on the first images of the plan.
+    ///
+    /// # Errors
+    /// When an image cannot be read or a model fails.
+    pub fn estimate(&self, batch_wanted: Option<usize>) -> Result<Estimate> {
+        let Passes { forward, backward } = self.passes();
+        let mut seconds = 0.0;
+        let images = self.images.len() as f64;
+        let mut measured: Vec<(usize, &str, f64, f64)> = Vec::new();
+        for job in &self.jobs {
+            let same = |(subject, device, ..): &&(usize, &str, f64, f64)| (*subject, *device) == (job.subject, &*job.device);
+            let (step, pass) = match measured.iter().find(same) {
+                Some(&(_, _, step, pass)) => (step, pass),
+                None => {
+                    let (step, pass) = self.measure(job.subject, &job.device, batch_wanted)?;
+                    measured.push((job.subject, &job.device, step, pass));
+                    (step, pass)
+                }
+            };
+            let alone = (job.passes.forward - job.passes.backward.min(job.passes.forward)) as f64;
+            seconds += images * (job.passes.backward as f64 * step + alone * pass);
+        }
+        let peak_memory_bytes = memory::peak();
+        Ok(Estimate { forward_passes: forward, backward_passes: backward, seconds, peak_memory_bytes })
+    }
+
+    /// Seconds per image of a forward and backward pass, and of a forward pass.
+    fn measure(&self, subject: usize, device: &str, wanted: Option<usize>) -> Result<(f64, f64)> {
+        let device = fireproof_tensor::device::open(device)?;
+        let victim = self.subjects[subject].load(&device)?.victim();
+        let first = self.dataset.get(0)?;
+        let size = first.image.size();
+        let most = batch_size(wanted, &first).min(self.images.len());
+        let mut samples = vec![first];
+        for position in 1..most {
+            samples.push(self.dataset.get(position)?);
+        }
+        samples.retain(|sample| sample.image.size() == size);
+        let images: Tensor<4> = batch(&samples, &device)?.images;
+        let n = samples.len() as f64;
+        let time = |action: &mut dyn FnMut() -> Result<Tensor<4>>| -> Result<f64> {
+            // The first pass allocates and packs weights; of two more, the faster is the less disturbed.
+            action()?.into_data();
+            let mut best = f64::INFINITY;
+            for _ in 0..2 {
+                let started = Instant::now();
+                action()?.into_data();
+                best = best.min(started.elapsed().as_secs_f64());
+            }
+            Ok(best / n)
+        };
+        let step = time(&mut || Ok(victim.pull_back(images.clone(), &mut |logits| Ok(logits.ones_like()))?.1))?;
+        let pass = time(&mut || Ok(victim.logits(images.clone())?))?;
+        Ok((step, pass))
+    }
+}

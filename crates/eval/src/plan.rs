@@ -1,0 +1,308 @@
+//! What will be run, and what it will cost, before anything is.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use fireproof_attacks::{AttackConfig, Context, build};
+use fireproof_datasets::Dataset;
+use fireproof_report::{Class, Header, RowKey};
+use fireproof_tensor::{Batch, Counted, Passes, random::Stream, victim};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result, Settings, Subject, Trial, adversarial::Given};
+
+/// Everything that is going to happen, in its order.
+///
+/// Equal settings give equal plans; a run is resumed only by a plan whose [`header`](Plan::header) is equal.
+pub struct Plan {
+    /// What a records file says of its run.
+    pub header: Header,
+    /// The work.
+    pub jobs: Vec<Job>,
+    /// The images, in the order in which they are attacked.
+    pub images: Vec<PlannedImage>,
+    /// The data's classes.
+    pub classes: Vec<Class>,
+    /// The models.
+    pub subjects: Vec<Subject>,
+    /// The images' data set.
+    pub dataset: Box<dyn Dataset>,
+    /// All randomness derives from it.
+    pub seed: u64,
+}
+
+/// An image of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedImage {
+    /// Its id in the data set's split.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// One attack of one model on one device. A long run whose iterates are the results of shorter runs gives several rows.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Index into [`Plan::subjects`].
+    pub subject: usize,
+    /// The device's name.
+    pub device: String,
+    /// What is done; of several rows, the longest run.
+    pub trial: Trial,
+    /// Index into the header's rows, and after how many steps the row is read; in ascending order.
+    pub rows: Vec<(usize, usize)>,
+    /// Passes that the job makes for each image.
+    pub passes: Passes,
+}
+
+impl Plan {
+    /// Plans the evaluation: opens the data, reads and checks the weights, builds the attacks.
+    ///
+    /// # Errors
+    /// Whatever in the settings cannot be followed.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let dataset = settings.data.open()?;
+        let images: Vec<PlannedImage> = (0..dataset.len())
+            .map(|index| PlannedImage { id: dataset.id(index), name: dataset.sample_name(index) })
+            .collect();
+        if settings.weights.is_empty() {
+            return Err(Error::setting("--weights", "none", "at least one file"));
+        }
+        if settings.trials.is_empty() {
+            return Err(Error::setting("--attacks", "none", "at least one, or 'none' for clean images"));
+        }
+        for device in &settings.devices {
+            fireproof_tensor::device::open(device)?;
+        }
+        let subjects = Subject::open_all(&settings.weights, dataset.as_ref())?;
+        let groups = groups(&settings.trials)?;
+        let shape = (dataset.channels(), dataset.classes().len());
+        let costs = groups.iter().map(|group| cost(&settings.trials, group, shape)).collect::<Result<Vec<_>>>()?;
+
+        let (mut rows, mut jobs) = (Vec::new(), Vec::new());
+        for device in &settings.devices {
+            for (subject, facts) in subjects.iter().enumerate() {
+                let first = rows.len();
+                rows.extend(settings.trials.iter().map(|trial| key(trial, facts, dataset.as_ref(), device, settings.seed)));
+                for (group, passes) in groups.iter().zip(&costs) {
+                    jobs.push(Job {
+                        subject,
+                        device: device.clone(),
+                        trial: settings.trials[group.longest].clone(),
+                        rows: group.rows.iter().map(|&(trial, steps)| (first + trial, steps)).collect(),
+                        passes: *passes,
+                    });
+                }
+            }
+        }
+        let header = Header {
+            version: env!("CARGO_PKG_VERSION").into(),
+            plan: described(settings, dataset.as_ref(), &images)?,
+            weights: subjects.iter().map(|subject| (subject.weights.clone(), subject.sha256.clone())).collect(),
+            classes: dataset.classes().len(),
+            rows,
+        };
+        let classes = dataset.classes().iter();
+        let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();
+        Ok(Self { header, jobs, images, classes, subjects, dataset, seed: settings.seed })
+    }
+
+    /// Passes of the whole plan, over all images.
+    pub fn passes(&self) -> Passes {
+        let images = self.images.len() as u64;
+        let total = self.jobs.iter().fold(Passes::default(), |sum, job| sum + job.passes);
+        Passes { forward: total.forward * images, backward: total.backward * images }
+    }
+}
+
+/// Settings that rows do not name, by the name of their option.
+fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]) -> Result<BTreeMap<String, String>> {
+    let mut hash = Sha256::new();
+    images.iter().for_each(|image| hash.update(format!("{} {}\n", image.id, image.name)));
+    let list = format!("{} images, list {}", images.len(), &hex(&hash.finalize())[..12]);
+    let size = settings.data.size.map_or("as stored".into(), |(height, width)| format!("{width}x{height}"));
+    let mut plan = BTreeMap::from([
+        ("data".to_owned(), dataset.name().to_owned()),
+        ("split".to_owned(), dataset.split().to_owned()),
+        ("images".to_owned(), list),
+        ("size".to_owned(), size),
+        ("seed".to_owned(), settings.seed.to_string()),
+        ("devices".to_owned(), settings.devices.join(", ")),
+    ]);
+    if dataset.name() == "scenes" {
+        plan.insert("generator".into(), fireproof_datasets::scenes::VERSION.to_string());
+    }
+    for trial in &settings.trials {
+        match trial {
+            Trial::Clean => {}
+            Trial::Attack(config) => {
+                for (name, value) in &config.options {
+                    plan.insert(format!("{}.{name}", config.name), value.clone());
+                }
+                if let Some(target) = &config.target {
+                    plan.insert(format!("{}.target", config.name), format!("{target:?}"));
+                }
+                if config.range != [0.0, 1.0] {
+                    plan.insert(format!("{}.range", config.name), format!("{:?}", config.range));
+                }
+            }
+            Trial::Given { file, set } => {
+                let digest = crate::subject::digest(file)?;
+                plan.insert(format!("adversarial.{set}"), digest);
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, seed: u64) -> RowKey {
+    let clean = RowKey {
+        model: subject.model.clone(),
+        training: subject.training.clone(),
+        weights: subject.weights.clone(),
+        dataset: dataset.name().to_owned(),
+        split: dataset.split().to_owned(),
+        device: device.to_owned(),
+        precision: "f32".into(),
+        attack: "none".into(),
+        norm: None,
+        epsilon: None,
+        alpha: None,
+        steps: 0,
+        restarts: 0,
+        iterate: None,
+        start: None,
+        targeted: false,
+        seed,
+    };
+    match trial {
+        Trial::Clean => clean,
+        Trial::Attack(config) => RowKey {
+            attack: config.name.clone(),
+            norm: Some(config.norm.to_string()),
+            epsilon: Some(exact(config.epsilon)),
+            alpha: step_size(config).map(exact),
+            steps: config.steps as u32,
+            restarts: config.restarts as u32,
+            iterate: Some(config.iterate.to_string()),
+            start: Some(config.start.to_string()),
+            targeted: config.target.is_some(),
+            ..clean
+        },
+        Trial::Given { set, .. } => RowKey { attack: Given::attack_name(set), ..clean },
+    }
+}
+
+/// The step that the attack takes: a single step has the radius' length.
+fn step_size(config: &AttackConfig) -> Option<f32> {
+    let single = AttackConfig::new(&config.name).is_ok_and(|default| default.steps == 1);
+    Some(if single { config.step_size.unwrap_or(config.epsilon) } else { config.step() })
+}
+
+/// The number that a person meant by this `f32`: a quarter of 1/255 times a whole number, or the shortest decimal.
+fn exact(value: f32) -> f64 {
+    let quarters = f64::from(value) * 1020.0;
+    let fraction = quarters.round() / 1020.0;
+    if quarters.round() >= 1.0 && fraction as f32 == value {
+        return fraction;
+    }
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+/// Rows that one run serves, as indices into the trials.
+struct Rows {
+    longest: usize,
+    rows: Vec<(usize, usize)>,
+}
+
+fn groups(trials: &[Trial]) -> Result<Vec<Rows>> {
+    let mut groups: Vec<Rows> = Vec::new();
+    for (index, trial) in trials.iter().enumerate() {
+        let Trial::Attack(config) = trial else {
+            groups.push(Rows { longest: index, rows: vec![(index, 0)] });
+            continue;
+        };
+        let joins = |group: &&mut Rows| matches!(&trials[group.longest], Trial::Attack(other) if same_but_steps(config, other));
+        let shares = build(config)?.contains_shorter_runs();
+        match groups.iter_mut().find(joins).filter(|_| shares) {
+            Some(group) => {
+                group.rows.push((index, config.steps));
+                group.rows.sort_by_key(|&(_, steps)| steps);
+                group.longest = group.rows.last().map_or(index, |&(trial, _)| trial);
+            }
+            None => groups.push(Rows { longest: index, rows: vec![(index, config.steps)] }),
+        }
+    }
+    Ok(groups)
+}
+
+fn same_but_steps(a: &AttackConfig, b: &AttackConfig) -> bool {
+    AttackConfig { steps: b.steps, ..a.clone() } == *b
+}
+
+/// Passes per image: the attack is run on a tiny image against a one-layer stand-in, which makes as many as any model,
+/// and each row is scored by one forward pass.
+fn cost(trials: &[Trial], group: &Rows, (channels, classes): (usize, usize)) -> Result<Passes> {
+    let scoring = Passes { forward: group.rows.len() as u64, backward: 0 };
+    let Trial::Attack(config) = &trials[group.longest] else { return Ok(scoring) };
+    const SIDE: usize = 8;
+    let device = Device::flex();
+    let stream = Stream::new(&[0x706c_616e]);
+    let pixels = (0..channels * SIDE * SIDE).map(|i| 0.25 + 0.5 * stream.uniform(i as u64)).collect();
+    let labels: Vec<u8> = (0..SIDE * SIDE).map(|i| (i % classes) as u8).collect();
+    let batch = Batch::from_host(pixels, &labels, [1, channels, SIDE, SIDE], vec![0], &device)?;
+    let scale: Tensor<4> = Tensor::<1>::from_floats(
+        (0..classes).map(|class| 1.0 + class as f32).collect::<Vec<_>>().as_slice(),
+        &device,
+    )
+    .reshape([1, classes, 1, 1]);
+    let stand_in = victim(|images: Tensor<4>| images.mean_dim(1).repeat_dim(1, classes) * scale.clone());
+    let counted = Counted::new(&stand_in);
+    build(config)?.run(&counted, &batch, &Context::new(0))?;
+    Ok(counted.passes() + scoring)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(name: &str, steps: usize) -> Trial {
+        Trial::Attack(AttackConfig { steps, ..AttackConfig::new(name).unwrap() })
+    }
+
+    #[test]
+    fn a_long_run_serves_shorter_rows_only_where_its_iterates_are_theirs() {
+        let trials =
+            [Trial::Clean, trial("pgd", 3), trial("segpgd", 3), trial("pgd", 10), trial("segpgd", 10), trial("pgd", 7)];
+        let groups = groups(&trials).unwrap();
+        let found: Vec<_> = groups.iter().map(|group| (group.longest, group.rows.clone())).collect();
+        let expected =
+            [(0, vec![(0, 0)]), (3, vec![(1, 3), (5, 7), (3, 10)]), (2, vec![(2, 3)]), (4, vec![(4, 10)])];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn another_radius_is_another_run() {
+        let other = AttackConfig { epsilon: 0.03, steps: 10, ..AttackConfig::new("pgd").unwrap() };
+        assert_eq!(groups(&[trial("pgd", 3), Trial::Attack(other)]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn passes_are_those_of_the_longest_run_and_one_a_row_to_score_it() {
+        let trials = [trial("pgd", 3), trial("pgd", 10)];
+        let groups = groups(&trials).unwrap();
+        let passes = cost(&trials, &groups[0], (3, 5)).unwrap();
+        assert_eq!((passes.forward, passes.backward), (12, 10));
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_say_them() {
+        assert_eq!(exact(8.0 / 255.0), 8.0 / 255.0);
+        assert_eq!(exact(0.5 / 255.0), 0.5 / 255.0);
+        assert_eq!((exact(0.03), exact(0.01), exact(1.0)), (0.03, 0.01, 1.0));
+    }
+}

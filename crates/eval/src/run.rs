@@ -1,0 +1,383 @@
+//! Follows a plan, image by image, and records what it finds.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use fireproof_attacks::{AttackConfig, Context, View, build};
+use fireproof_datasets::{Sample, batch};
+use fireproof_report::{Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run};
+use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim};
+
+use crate::adversarial::{Given, Keep};
+use crate::score::{Prediction, predict, values};
+use crate::{Error, Job, Plan, Result, Trial, facts, pictures};
+
+/// How a plan is run; no number depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Goes on with the records that the folder holds.
+    pub resume: bool,
+    /// Images in a batch; `None` chooses by their size.
+    pub batch: Option<usize>,
+    /// Images of which pictures are made.
+    pub pictures: usize,
+    /// Where to write the adversarial images of all attacked rows, see [`adversarial`](crate::adversarial).
+    pub save_adversarial: Option<PathBuf>,
+    /// The command line, for the report.
+    pub command: String,
+    /// What a complete evaluation would hold and this one does not, for the report.
+    pub not_run: Vec<String>,
+}
+
+/// Where a run is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// Passes made and recorded so far, a backward pass counted as two; with those of an earlier run.
+    pub done: u64,
+    /// Passes of the plan, counted likewise.
+    pub total: u64,
+    /// Those of `done` that this process made.
+    pub made: u64,
+    /// What is being done.
+    pub now: String,
+}
+
+impl Plan {
+    /// Runs whatever is not recorded in `folder` yet, and writes the results and the report there.
+    ///
+    /// Records are appended image by image, so a run that was killed loses the batch it was working on. `watch` is told
+    /// after every batch.
+    ///
+    /// # Errors
+    /// When a folder holds another run, an attack or a model fails, or a file cannot be written.
+    pub fn run(&self, folder: &Path, options: &Options, watch: &mut dyn FnMut(&Progress)) -> Result<Results> {
+        std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+        let path = folder.join(RECORDS_FILE);
+        let (writer, records) = if options.resume {
+            RecordWriter::resume(&path, &self.header)?
+        } else {
+            (RecordWriter::create(&path, &self.header)?, Records::new(self.header.clone()))
+        };
+        let keep = options.save_adversarial.as_deref().map(|target| Keep::new(folder, target)).transpose()?;
+        let total = weigh(self.passes());
+        let progress = Progress { done: 0, total, made: 0, now: String::new() };
+        let mut runner = Runner { plan: self, folder, path, writer, records, keep, options, progress, watch };
+        runner.all()?;
+        let Runner { records, keep, .. } = runner;
+        if let Some(keep) = keep {
+            keep.finish(&self.header.rows, &self.images)?;
+        }
+        let results = Results::new(self.facts(options), records.rows());
+        fireproof_report::write_all(folder, &results, &pictures::read(folder)?)?;
+        Ok(results)
+    }
+
+    fn facts(&self, options: &Options) -> Run {
+        let mut devices: Vec<&str> = self.jobs.iter().map(|job| job.device.as_str()).collect();
+        devices.dedup();
+        Run {
+            version: facts::VERSION.into(),
+            commit: facts::commit(),
+            command: options.command.clone(),
+            device: devices.join(", "),
+            machine: facts::machine(),
+            seed: self.seed,
+            unit: "pixel".into(),
+            range: [0.0, 1.0],
+            weights: self.header.weights.clone(),
+            classes: self.classes.clone(),
+            sanity: Vec::new(),
+            not_run: options.not_run.clone(),
+        }
+    }
+
+    /// The jobs whose result is worth a picture: of each model and device, the longest run of the last attack.
+    fn pictured(&self, job: &Job) -> bool {
+        let siblings = || self.jobs.iter().filter(|other| other.subject == job.subject && other.device == job.device);
+        let steps = |job: &Job| job.rows.last().map_or(0, |&(_, steps)| steps);
+        let last = siblings().rev().find(|other| other.trial != Trial::Clean);
+        let same = |other: &&Job| match (&other.trial, last.map(|last| &last.trial)) {
+            (Trial::Attack(a), Some(Trial::Attack(b))) => a.name == b.name,
+            (a, Some(b)) => a == b,
+            _ => false,
+        };
+        siblings().filter(same).max_by_key(|other| steps(other)).is_some_and(|chosen| std::ptr::eq(chosen, job))
+    }
+}
+
+/// A backward pass to the input costs about as much as the forward pass, and the forward pass under it is counted too.
+pub(crate) fn weigh(passes: Passes) -> u64 {
+    passes.forward + passes.backward
+}
+
+/// A batch of equally large images, and which rows each of them lacks.
+struct Work {
+    samples: Vec<Sample>,
+    /// Their positions in the plan.
+    positions: Vec<usize>,
+}
+
+struct Runner<'a> {
+    plan: &'a Plan,
+    folder: &'a Path,
+    path: PathBuf,
+    writer: RecordWriter,
+    records: Records,
+    keep: Option<Keep>,
+    options: &'a Options,
+    progress: Progress,
+    watch: &'a mut dyn FnMut(&Progress),
+}
+
+/// What one row found for a batch.
+struct Found {
+    row: usize,
+    images: Tensor<4>,
+    passes: Passes,
+    seconds: f64,
+}
+
+impl Runner<'_> {
+    fn all(&mut self) -> Result<()> {
+        let done = self.records.done();
+        let images = &self.plan.images;
+        let missing = |job: &Job, position: &usize| {
+            job.rows.iter().any(|&(row, _)| !done.contains(&(row, images[*position].id)))
+        };
+        for job in &self.plan.jobs {
+            let recorded = (0..images.len()).filter(|position| !missing(job, position)).count();
+            self.progress.done += recorded as u64 * weigh(job.passes);
+        }
+        let mut loaded: Option<(usize, &str, Device, Box<dyn Victim + Send + Sync>)> = None;
+        for job in &self.plan.jobs {
+            let positions: Vec<usize> = (0..images.len()).filter(|position| missing(job, position)).collect();
+            if positions.is_empty() {
+                continue;
+            }
+            let subject = &self.plan.subjects[job.subject];
+            if loaded.as_ref().is_none_or(|(index, name, ..)| (*index, *name) != (job.subject, job.device.as_str())) {
+                let device = fireproof_tensor::device::open(&job.device)?;
+                // The old victim goes first: two large models may not fit.
+                drop(loaded.take());
+                let victim = subject.load(&device)?.victim();
+                loaded = Some((job.subject, job.device.as_str(), device, victim));
+            }
+            let (_, _, device, victim) = loaded.as_ref().expect("loaded above");
+            self.progress.now = format!("{} {}: {}", subject.model, subject.training, label(job));
+            let mut group = Work { samples: Vec::new(), positions: Vec::new() };
+            for position in positions {
+                let sample = self.plan.dataset.get(position)?;
+                let shape = |sample: &Sample| (sample.image.channels, sample.image.size());
+                let fits = group.samples.first().is_none_or(|first| shape(first) == shape(&sample));
+                let full = |group: &Work| group.samples.len() >= batch_size(self.options.batch, &group.samples[0]);
+                if !group.samples.is_empty() && (!fits || full(&group)) {
+                    let work = std::mem::replace(&mut group, Work { samples: Vec::new(), positions: Vec::new() });
+                    self.batch(job, &**victim, device, work, &done)?;
+                }
+                group.samples.push(sample);
+                group.positions.push(position);
+            }
+            self.batch(job, &**victim, device, group, &done)?;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, job: &Job, victim: &dyn Victim, device: &Device, work: Work, done: &BTreeSet<(usize, u64)>) -> Result<()> {
+        let clean = batch(&work.samples, device)?;
+        let found = match &job.trial {
+            Trial::Clean => {
+                let row = job.rows[0].0;
+                vec![Found { row, images: clean.images.clone(), passes: Passes::default(), seconds: 0.0 }]
+            }
+            Trial::Given { file, set } => {
+                vec![Found { row: job.rows[0].0, images: self.given(file, set, &clean, &work)?, passes: Passes::default(), seconds: 0.0 }]
+            }
+            Trial::Attack(config) => {
+                let found = attacked(job, config, victim, &clean, self.plan.seed)?;
+                for one in &found {
+                    inside(config, &clean, &one.images, &work)?;
+                }
+                found
+            }
+        };
+        let n = work.samples.len() as u64;
+        for Found { row, images, passes, seconds } in found {
+            let started = Instant::now();
+            let counted = Counted::new(victim);
+            let predictions = predict(&counted, &images)?;
+            let passes = passes + counted.passes();
+            let seconds = (seconds + started.elapsed().as_secs_f64()) / n as f64;
+            self.pictures(job, row, victim, &clean, &images, &predictions, &work)?;
+            let pixels = self.keep.is_some().then(|| values(&images));
+            for (at, (sample, prediction)) in work.samples.iter().zip(&predictions).enumerate() {
+                if done.contains(&(row, sample.id)) {
+                    continue;
+                }
+                if !prediction.finite {
+                    let key = &self.plan.header.rows[row];
+                    return Err(Error::NotFinite {
+                        model: key.weights.clone(),
+                        device: key.device.clone(),
+                        image: sample.name.clone(),
+                        attack: key.attack.clone(),
+                    });
+                }
+                if let (Some(keep), Some(pixels), true) = (&self.keep, &pixels, job.trial != Trial::Clean) {
+                    let image = &sample.image;
+                    keep.add(row, sample.id, [image.channels, image.height, image.width], &pixels[at])?;
+                }
+                let record = Record {
+                    row,
+                    image: sample.id,
+                    name: sample.name.clone(),
+                    counts: prediction.count(sample, self.plan.header.classes)?,
+                    forward_passes: share(passes.forward, n, at as u64),
+                    backward_passes: share(passes.backward, n, at as u64),
+                    seconds,
+                    trace: None,
+                };
+                self.writer.append(&record)?;
+                self.records.insert(&self.path, record)?;
+            }
+        }
+        let made = n * weigh(job.passes);
+        self.progress.done += made;
+        self.progress.made += made;
+        (self.watch)(&self.progress);
+        Ok(())
+    }
+
+    fn given(&self, file: &Path, set: &str, clean: &Batch, work: &Work) -> Result<Tensor<4>> {
+        let given = Given::open(file)?;
+        let mut pixels = Vec::new();
+        for (sample, &position) in work.samples.iter().zip(&work.positions) {
+            let shape = [sample.image.channels, sample.image.height, sample.image.width];
+            let image = given.image(set, &self.plan.images, position, shape)?;
+            if let Some(&wrong) = image.iter().find(|pixel| !(0.0..=1.0).contains(*pixel)) {
+                let (attack, expected) = (Given::attack_name(set), "0 to 1".to_owned());
+                return Err(Error::Outside { attack, image: sample.name.clone(), what: "a pixel", found: wrong, expected });
+            }
+            pixels.extend(image);
+        }
+        Ok(Tensor::from_data(TensorData::new(pixels, clean.dims()), &clean.images.device()))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn pictures(
+        &self,
+        job: &Job,
+        row: usize,
+        victim: &dyn Victim,
+        clean: &Batch,
+        images: &Tensor<4>,
+        after: &[Prediction],
+        work: &Work,
+    ) -> Result<()> {
+        let longest = job.rows.last().is_some_and(|&(last, _)| last == row);
+        let wanted: Vec<usize> =
+            (0..work.samples.len()).filter(|&at| work.positions[at] < self.options.pictures).collect();
+        if !longest || wanted.is_empty() || !self.plan.pictured(job) {
+            return Ok(());
+        }
+        let chosen = clean.select(&wanted);
+        let before = predict(victim, &chosen.images)?;
+        let pixels = values(&clean.with_images(images.clone()).select(&wanted).images);
+        for ((at, before), adversarial) in wanted.into_iter().zip(before).zip(pixels) {
+            let sample = &work.samples[at];
+            let key = &self.plan.header.rows[row];
+            let panel = Panel {
+                caption: format!("{} {}, {}, image {}", key.model, key.training, label(job), sample.name),
+                height: sample.image.height,
+                width: sample.image.width,
+                range: [0.0, 1.0],
+                image: sample.image.data.clone(),
+                adversarial,
+                labels: sample.mask.data.clone(),
+                before: before.bytes(),
+                after: after[at].bytes(),
+            };
+            pictures::write(self.folder, row, work.positions[at], &panel)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs an attack once; rows of fewer steps are read on the way.
+fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch, seed: u64) -> Result<Vec<Found>> {
+    let attack = build(config)?;
+    let counted = Counted::new(victim);
+    let started = Instant::now();
+    let rows: BTreeMap<usize, usize> = job.rows.iter().map(|&(row, steps)| (steps, row)).collect();
+    let found: RefCell<Vec<Found>> = RefCell::default();
+    // Passes made until the current iterate was known: all but the one that shows it.
+    let before = RefCell::new(Passes::default());
+    let observer = |view: &View<'_>| {
+        let known = before.replace(counted.passes());
+        if let Some(&row) = rows.get(&view.step).filter(|_| view.step < view.steps) {
+            let seconds = started.elapsed().as_secs_f64();
+            found.borrow_mut().push(Found { row, images: view.images.clone(), passes: known, seconds });
+        }
+    };
+    let shared = rows.len() > 1;
+    let context = Context { observer: if shared { Some(&observer) } else { None }, ..Context::new(seed) };
+    let result = attack.run(&counted, clean, &context)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let row = job.rows.last().map_or(0, |&(row, _)| row);
+    let mut found = found.take();
+    found.push(Found { row, images: result.images, passes: counted.passes(), seconds });
+    Ok(found)
+}
+
+/// Refuses images outside the threat model.
+fn inside(config: &AttackConfig, clean: &Batch, images: &Tensor<4>, work: &Work) -> Result<()> {
+    let n = work.samples.len();
+    let read = |tensor: Tensor<1>| -> Vec<f32> { tensor.into_data().convert::<f32>().try_to_vec().expect("floats") };
+    let norms = read(config.norm.of(images.clone() - clean.images.clone()));
+    let flat = images.clone().reshape([n as i32, -1]);
+    let extremes = [read(flat.clone().min_dim(1).reshape([n])), read(flat.max_dim(1).reshape([n]))];
+    // Rounding: the sum of a pixel near one and the radius is exact to 6e-8; a root of a sum of squares to a few parts in 1e5.
+    let slack = match config.norm {
+        Norm::Linf => 1e-6,
+        Norm::L2 => 1e-4 * config.epsilon.max(1.0),
+    };
+    let [low, high] = config.range;
+    for at in 0..n {
+        let error = |what, found, expected| Error::Outside {
+            attack: config.name.clone(),
+            image: work.samples[at].name.clone(),
+            what,
+            found,
+            expected,
+        };
+        if norms[at].is_nan() || norms[at] > config.epsilon + slack {
+            return Err(error("the perturbation's norm", norms[at], format!("at most {}", config.epsilon)));
+        }
+        if let Some(&wrong) = extremes.iter().map(|values| &values[at]).find(|value| !(low..=high).contains(*value)) {
+            return Err(error("a pixel", wrong, format!("{low} to {high}")));
+        }
+    }
+    Ok(())
+}
+
+/// What image `at` of `n` contributes to a total.
+fn share(total: u64, n: u64, at: u64) -> u64 {
+    total / n + u64::from(at < total % n)
+}
+
+/// Large images one by one, small ones by as many as keep the cores busy.
+pub(crate) fn batch_size(wanted: Option<usize>, sample: &Sample) -> usize {
+    const PIXELS: usize = 8 * 96 * 128;
+    wanted.unwrap_or((PIXELS / (sample.image.height * sample.image.width).max(1)).clamp(1, 16))
+}
+
+fn label(job: &Job) -> String {
+    match &job.trial {
+        Trial::Clean => "clean".into(),
+        Trial::Attack(config) if config.steps > 1 => format!("{} with {} steps", config.name, config.steps),
+        Trial::Attack(config) => config.name.clone(),
+        Trial::Given { set, .. } => Given::attack_name(set),
+    }
+}

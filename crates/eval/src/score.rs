@@ -1,0 +1,46 @@
+//! From logits to counts, on the host.
+
+use burn::tensor::Tensor;
+use fireproof_datasets::Sample;
+use fireproof_metrics::ClassCounts;
+use fireproof_tensor::{Result, Victim};
+
+/// What a model says about one image.
+pub(crate) struct Prediction {
+    /// The class with the highest logit, `[H, W]`.
+    pub(crate) classes: Vec<i32>,
+    /// Whether every logit is a number.
+    pub(crate) finite: bool,
+}
+
+impl Prediction {
+    /// The pixels of each class, correct and not.
+    pub(crate) fn count(&self, sample: &Sample, classes: usize) -> Result<ClassCounts, fireproof_metrics::MetricError> {
+        ClassCounts::count(classes, &sample.mask.data, &self.classes)
+    }
+
+    /// For pictures, where classes above 255 do not occur.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.classes.iter().map(|&class| u8::try_from(class).unwrap_or(254)).collect()
+    }
+}
+
+/// One forward pass, image by image.
+pub(crate) fn predict(victim: &dyn Victim, images: &Tensor<4>) -> Result<Vec<Prediction>> {
+    let logits = victim.logits(images.clone())?;
+    let [n, k, height, width] = logits.dims();
+    // A sum is finite if and only if its terms are, short of logits beyond 1e30.
+    let sums = logits.clone().reshape([n, k * height * width]).sum_dim(1).into_data().convert::<f32>();
+    let sums: Vec<f32> = sums.try_to_vec().expect("floats convert to f32");
+    let classes = logits.argmax(1).into_data().convert::<i32>();
+    let classes: Vec<i32> = classes.try_to_vec().expect("integers convert to i32");
+    let images = classes.chunks_exact(height * width).zip(sums);
+    Ok(images.map(|(classes, sum)| Prediction { classes: classes.to_vec(), finite: sum.is_finite() }).collect())
+}
+
+/// Values of each image, `[N, …]` → `N` lists.
+pub(crate) fn values(images: &Tensor<4>) -> Vec<Vec<f32>> {
+    let n = images.dims()[0];
+    let all: Vec<f32> = images.to_data().convert::<f32>().try_to_vec().expect("floats convert to f32");
+    all.chunks_exact((all.len() / n).max(1)).map(<[f32]>::to_vec).collect()
+}

@@ -1,0 +1,120 @@
+//! What a user asks for.
+
+use std::path::PathBuf;
+
+use fireproof_attacks::AttackConfig;
+use fireproof_datasets::{Dataset, Options, Split, Subset, open};
+
+use crate::{Error, Result, Weights};
+
+/// Everything that an evaluation's numbers depend on, and nothing else.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The images.
+    pub data: DataSettings,
+    /// The models.
+    pub weights: Vec<Weights>,
+    /// What is done to the images of each model, one row each.
+    pub trials: Vec<Trial>,
+    /// Devices by name; each runs the whole plan.
+    pub devices: Vec<String>,
+    /// All randomness derives from it.
+    pub seed: u64,
+}
+
+/// What a row does to the images.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trial {
+    /// Nothing.
+    Clean,
+    /// An attack.
+    Attack(AttackConfig),
+    /// Takes images that somebody else made.
+    Given {
+        /// A safetensors file, see [`adversarial`](crate::adversarial).
+        file: PathBuf,
+        /// Which of the file's image lists.
+        set: String,
+    },
+}
+
+/// Which images are attacked.
+#[derive(Clone, Debug)]
+pub struct DataSettings {
+    /// Name of a data set, or path of a manifest.
+    pub name: String,
+    /// The data set's folder.
+    pub root: Option<PathBuf>,
+    /// The split.
+    pub split: Split,
+    /// Height and width to resize to.
+    pub size: Option<(usize, usize)>,
+    /// Which of them.
+    pub selection: Selection,
+}
+
+/// Which images of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All.
+    All,
+    /// The first so many in list order.
+    First(usize),
+    /// Those named in a file, one a line, in its order.
+    Named(PathBuf),
+}
+
+impl DataSettings {
+    /// Opens the images.
+    ///
+    /// # Errors
+    /// Those of the data set, and for a selection that it cannot give.
+    pub fn open(&self) -> Result<Box<dyn Dataset>> {
+        let options = Options { size: self.size, ..Options::default() };
+        let whole = open(&self.name, self.root.as_deref(), self.split.clone(), options)?;
+        Ok(match &self.selection {
+            Selection::All => whole,
+            Selection::First(count) if *count > whole.len() => {
+                let expected = format!("at most {}, the size of {} split `{}`", whole.len(), whole.name(), whole.split());
+                return Err(Error::setting("--images", count, expected));
+            }
+            Selection::First(count) => Box::new(Subset::first(whole, *count)?),
+            Selection::Named(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                let names: Vec<String> =
+                    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+                if names.is_empty() {
+                    return Err(Error::file(file, "found no names, expected one image a line"));
+                }
+                Box::new(Subset::named(whole, &names)?)
+            }
+        })
+    }
+}
+
+/// Expands attacks by numbers of steps, one configuration a row: `adjust` sets what the user said. A single-step attack stays one.
+///
+/// # Errors
+/// If a name is unknown or an attack refuses its settings.
+pub fn expand(
+    names: &[String],
+    steps: &[usize],
+    adjust: impl Fn(&mut AttackConfig) -> Result<()>,
+) -> Result<Vec<AttackConfig>> {
+    let mut configs = Vec::new();
+    for name in names {
+        let default = AttackConfig::new(name)?;
+        let own = [default.steps];
+        let steps = if default.steps == 1 || steps.is_empty() { &own[..] } else { steps };
+        for &steps in steps {
+            let mut config = AttackConfig { steps, ..default.clone() };
+            adjust(&mut config)?;
+            fireproof_attacks::build(&config)?;
+            if configs.contains(&config) {
+                return Err(Error::setting("--attacks", format!("{name} with {steps} steps twice"), "each once"));
+            }
+            configs.push(config);
+        }
+    }
+    Ok(configs)
+}

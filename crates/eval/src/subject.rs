@@ -1,0 +1,126 @@
+//! The models of an evaluation, as weights files name them.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use fireproof_datasets::Dataset;
+use fireproof_models::Network;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result, plan::hex};
+
+/// A weights file, and what the user says about it.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// The file.
+    pub path: PathBuf,
+    /// What a file without metadata cannot say itself.
+    pub overrides: fireproof_models::Overrides,
+}
+
+/// A model under evaluation.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The network's name, e.g. `unet`.
+    pub model: String,
+    /// How it was trained, as its file says, e.g. `segpgd3-at`; else the file's stem.
+    pub training: String,
+    /// The file's name; with as many folders as tell it from the others.
+    pub weights: String,
+    /// Hash of the file.
+    pub sha256: String,
+    source: Weights,
+}
+
+impl Subject {
+    /// Reads every file once, and refuses those that do not fit the data.
+    pub(crate) fn open_all(files: &[Weights], dataset: &dyn Dataset) -> Result<Vec<Self>> {
+        let names = short_names(&files.iter().map(|file| file.path.as_path()).collect::<Vec<_>>())?;
+        let open = |(file, weights): (&Weights, String)| {
+            let sha256 = digest(&file.path)?;
+            let loaded = fireproof_models::load(&file.path, &file.overrides, &Device::flex())?;
+            let architecture = loaded.network.architecture();
+            let misfit = |found: String, expected: String| Error::Misfit {
+                path: file.path.clone(),
+                dataset: dataset.name().to_owned(),
+                found,
+                expected,
+            };
+            if architecture.input_channels != dataset.channels() {
+                let channels = |count: usize| format!("{count} image channels");
+                return Err(misfit(channels(architecture.input_channels), channels(dataset.channels())));
+            }
+            if architecture.classes.len() < dataset.classes().len() {
+                let classes = |count: usize| format!("{count} classes");
+                return Err(misfit(classes(architecture.classes.len()), classes(dataset.classes().len())));
+            }
+            let recipe = ["recipe", "fireproof.recipe"].into_iter().find_map(|key| loaded.report.extra.get(key));
+            let stem = || file.path.file_stem().map_or(weights.clone(), |stem| stem.to_string_lossy().into_owned());
+            Ok(Self {
+                model: architecture.name.clone(),
+                training: recipe.cloned().unwrap_or_else(stem),
+                weights,
+                sha256,
+                source: file.clone(),
+            })
+        };
+        files.iter().zip(names).map(open).collect()
+    }
+
+    /// The network, on a device.
+    ///
+    /// # Errors
+    /// If the file has changed since the plan was made, or those of [`fireproof_models::load`].
+    pub fn load(&self, device: &Device) -> Result<Box<dyn Network>> {
+        if digest(&self.source.path)? != self.sha256 {
+            return Err(Error::file(&self.source.path, "the file has changed since the run began"));
+        }
+        Ok(fireproof_models::load(&self.source.path, &self.source.overrides, device)?.network)
+    }
+
+    /// The weights file.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+}
+
+/// SHA-256 of a file, in lower-case hexadecimal.
+pub(crate) fn digest(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    std::io::copy(&mut file, &mut hash).map_err(|error| Error::file(path, error))?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// File names, each preceded by as many of its folders as make it unique.
+fn short_names(paths: &[&Path]) -> Result<Vec<String>> {
+    let tail = |path: &Path, parts: usize| {
+        let all: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        all[all.len().saturating_sub(parts)..].join("/")
+    };
+    let deepest = paths.iter().map(|path| path.components().count()).max().unwrap_or(1);
+    let unique = |name: &str, parts: usize| paths.iter().filter(|other| tail(other, parts) == name).count() == 1;
+    let short = |path: &&Path| {
+        let parts = (1..=deepest).find(|&parts| unique(&tail(path, parts), parts));
+        let parts = parts.ok_or_else(|| Error::setting("--weights", format!("{} twice", path.display()), "each once"))?;
+        Ok(tail(path, parts))
+    };
+    paths.iter().map(short).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_a_folder_only_where_they_need_it() {
+        let paths = ["runs/a/best.safetensors", "runs/b/best.safetensors", "other.pth"].map(Path::new);
+        assert_eq!(short_names(&paths).unwrap(), ["a/best.safetensors", "b/best.safetensors", "other.pth"]);
+    }
+
+    #[test]
+    fn the_same_file_twice_is_refused() {
+        let error = short_names(&["a.pth", "a.pth"].map(Path::new)).unwrap_err().to_string();
+        assert_eq!(error, "--weights: found a.pth twice, expected each once");
+    }
+}
