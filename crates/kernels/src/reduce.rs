@@ -48,12 +48,9 @@ pub fn channel_sums(x: &[f32], batch: usize, channels: usize, sums: &mut [f32]) 
 /// # Panics
 /// If `len` is not a multiple of `batch · channels`.
 pub(crate) fn plane_len(len: usize, batch: usize, channels: usize) -> usize {
-    let planes = batch * channels;
-    assert!(
-        if planes == 0 { len == 0 } else { len % planes == 0 },
-        "{len} numbers cannot be cut into {batch} images of {channels} channels"
-    );
-    if planes == 0 { 0 } else { len / planes }
+    let plane = len.checked_div(batch * channels).unwrap_or(0);
+    assert_eq!(plane * batch * channels, len, "numbers of {batch} images of {channels} channels");
+    plane
 }
 
 /// The absolute value that is larger, NaN where one of them is.

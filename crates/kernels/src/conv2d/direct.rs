@@ -28,6 +28,8 @@ struct Plan {
     out_chunks: usize,
     /// Input channels of one pass over the output.
     in_chunk: usize,
+    /// Whether the tile of the input is expanded.
+    expanded: bool,
 }
 
 impl Plan {
@@ -65,13 +67,18 @@ impl Plan {
         }
         // Equal parts instead of a small rest.
         tile[0] = grid_rows.div_ceil(grid_rows.div_ceil(tile[0]));
-        let rows = {
-            let mut rows: Vec<_> = stencil.phases.iter().flatten().map(|t| t.offset[0]).collect();
-            rows.sort_unstable();
-            rows.dedup();
-            rows.len().max(1)
-        };
-        let per_channel = rows * (TOGETHER * lanes * size_of::<f32>() + if taps > 1 { 64 } else { 0 });
+        let [rows, columns] = [0, 1].map(|axis| {
+            let mut offsets: Vec<_> = stencil.phases.iter().flatten().map(|t| t.offset[axis]).collect();
+            offsets.sort_unstable();
+            offsets.dedup();
+            offsets
+        });
+        let reach = columns.last().map_or(0, |last| (last - columns[0]) as usize) / stencil.in_stride[1];
+        let vectors_by_row = tile[1].div_ceil(lanes) * lanes;
+        // More copies of the input are worth it where a fifth of the lanes would idle.
+        let expanded = 5 * tile[1] < 4 * vectors_by_row.min(tile[1] + reach);
+        let vectors = if expanded { TOGETHER * columns.len() } else { TOGETHER };
+        let per_channel = rows.len().max(1) * (vectors * lanes * size_of::<f32>() + if taps > 1 { 64 } else { 0 });
         let chunks = stencil.in_channels.div_ceil((INPUT_BYTES / per_channel).max(8));
         Plan {
             tile,
@@ -79,6 +86,7 @@ impl Plan {
             out_chunk,
             out_chunks: all_outputs.div_ceil(out_chunk),
             in_chunk: stencil.in_channels.div_ceil(chunks),
+            expanded,
         }
     }
 }
@@ -108,7 +116,7 @@ impl Kernel for Start<'_> {
         let Start { isa, stencil, source, weights, epilogue, target } = self;
         let plan = Plan::new(stencil, S::LANES);
         let taps = stencil.phases.iter().flatten().copied();
-        let layout = Tile::new(plan.tile, stencil.in_stride, taps, S::LANES);
+        let layout = Tile::new(plan.tile, stencil.in_stride, taps, S::LANES, plan.expanded);
         let jobs = stencil.batch * stencil.groups * plan.out_chunks * plan.tiles[0] * plan.tiles[1];
         parallel::for_each(jobs, |index| {
             isa.dispatch(Job { stencil, plan: &plan, layout: &layout, source, weights, epilogue, target, index });
@@ -318,6 +326,7 @@ impl<S: Simd> Finish<S> {
     /// # Safety
     /// `sums` holds `count` numbers rounded up to whole vectors, `to` is valid for `count`, `residual` as long.
     #[inline(always)]
+    #[allow(clippy::manual_map, reason = "vectors in closures are not inlined reliably")]
     unsafe fn row(&self, s: S, sums: *const f32, residual: Option<&[f32]>, to: *mut f32, count: usize) {
         let mut i = 0;
         // SAFETY: the caller's promise; no access goes behind `count`, but for whole vectors of `sums`.

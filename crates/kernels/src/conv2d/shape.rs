@@ -79,7 +79,7 @@ impl Conv2dShape {
             return Err(Error::Zero { what });
         }
         for (what, channels) in [("input channels", self.in_channels), ("output channels", self.out_channels)] {
-            if channels % self.groups != 0 {
+            if !channels.is_multiple_of(self.groups) {
                 return Err(Error::Groups { what, channels, groups: self.groups });
             }
         }

@@ -3,7 +3,7 @@
 use super::stencil::Tap;
 use crate::simd::Simd;
 
-/// The layout of a tile: `[channel][row phase][column phase][row][column]`.
+/// The layout of a tile: `[channel][row phase][column plane][row][column]`.
 ///
 /// With an input stride `s`, neighbouring grid points lie `s` pixels apart: rows and columns are split into their `s`
 /// phases while they are copied, after which neighbours are neighbours again. Phases that no tap reads are left out.
@@ -12,10 +12,12 @@ pub(super) struct Tile {
     stride: [usize; 2],
     /// Smallest offset of a tap: where the tile starts relative to its first grid point.
     origin: [isize; 2],
-    /// Position of a phase among the used ones, for rows and columns.
-    slots: [Vec<Option<usize>>; 2],
-    used: [usize; 2],
-    /// Rows and columns of one phase: those of the grid, and the reach of the taps.
+    /// Position of a row phase among the used ones.
+    row_phases: Vec<Option<usize>>,
+    /// Where each column plane starts relative to the origin: at its phase, or at its tap.
+    columns: Vec<usize>,
+    expanded: bool,
+    /// Rows of one phase: those of the grid, and the reach of the taps.
     rows: usize,
     pub row_stride: usize,
     /// Distance of two channels.
@@ -24,33 +26,49 @@ pub(super) struct Tile {
 
 impl Tile {
     /// A layout for up to `grid` points, read by `taps`; vectors of `lanes` numbers may start at every grid point.
-    pub fn new(grid: [usize; 2], stride: [usize; 2], taps: impl Iterator<Item = Tap> + Clone, lanes: usize) -> Self {
+    ///
+    /// An `expanded` tile has one column plane per horizontal offset of a tap and no padding between the rows, so that
+    /// vectors may run on from row to row: more copies, but no idle lanes.
+    pub fn new(
+        grid: [usize; 2],
+        stride: [usize; 2],
+        taps: impl Iterator<Item = Tap> + Clone,
+        lanes: usize,
+        expanded: bool,
+    ) -> Self {
         let origin = [0, 1].map(|a| taps.clone().map(|t| t.offset[a]).min().unwrap_or(0));
-        let mut slots = [vec![None; stride[0]], vec![None; stride[1]]];
-        let mut used = [0; 2];
+        let mut row_phases = vec![None; stride[0]];
+        let mut columns = Vec::new();
+        let mut used = 0;
         let mut size = grid;
         for tap in taps {
-            for axis in 0..2 {
-                let u = (tap.offset[axis] - origin[axis]) as usize;
-                if slots[axis][u % stride[axis]].is_none() {
-                    slots[axis][u % stride[axis]] = Some(used[axis]);
-                    used[axis] += 1;
-                }
-                size[axis] = size[axis].max(grid[axis] + u / stride[axis]);
+            let u = [0, 1].map(|a| (tap.offset[a] - origin[a]) as usize);
+            if row_phases[u[0] % stride[0]].is_none() {
+                row_phases[u[0] % stride[0]] = Some(used);
+                used += 1;
+            }
+            size[0] = size[0].max(grid[0] + u[0] / stride[0]);
+            let column = if expanded { u[1] } else { u[1] % stride[1] };
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+            if !expanded {
+                size[1] = size[1].max(grid[1] + u[1] / stride[1]);
             }
         }
         // An odd number of cache lines spreads the channels over all sets of a cache; the slack is for vectors that
         // start at the last grid points.
-        let lines = (used[0] * used[1] * size[0] * size[1] + 2 * lanes).div_ceil(16) | 1;
-        Tile { stride, origin, slots, used, rows: size[0], row_stride: size[1], plane: lines * 16 }
+        let lines = (used * columns.len() * size[0] * size[1] + 2 * lanes).div_ceil(16) | 1;
+        Tile { stride, origin, row_phases, columns, expanded, rows: size[0], row_stride: size[1], plane: lines * 16 }
     }
 
     /// Distance of what a tap reads from the place of its grid point in the tile.
     pub fn offset(&self, tap: Tap) -> usize {
         let u = [0, 1].map(|a| (tap.offset[a] - self.origin[a]) as usize);
-        let slot = [0, 1].map(|a| self.slots[a][u[a] % self.stride[a]].expect("a tap that the tile was made for"));
-        ((slot[0] * self.used[1] + slot[1]) * self.rows + u[0] / self.stride[0]) * self.row_stride
-            + u[1] / self.stride[1]
+        let (column, shift) = if self.expanded { (u[1], 0) } else { (u[1] % self.stride[1], u[1] / self.stride[1]) };
+        let phase = self.row_phases[u[0] % self.stride[0]].expect("a tap that the tile was made for");
+        let plane = self.columns.iter().position(|&c| c == column).expect("a tap that the tile was made for");
+        ((phase * self.columns.len() + plane) * self.rows + u[0] / self.stride[0]) * self.row_stride + shift
     }
 
     /// Which rows of each row phase the taps read for `grid_rows` grid rows; [`Tile::fill`] leaves the others alone.
@@ -81,17 +99,16 @@ impl Tile {
         target: *mut f32,
     ) {
         let first = [0, 1].map(|a| (start[a] * self.stride[a]) as isize + self.origin[a]);
-        for (phase_y, slot_y) in self.slots[0].iter().enumerate() {
-            let Some(slot_y) = slot_y else { continue };
-            for (phase_x, slot_x) in self.slots[1].iter().enumerate() {
-                let Some(slot_x) = slot_x else { continue };
+        for (phase_y, used) in self.row_phases.iter().enumerate() {
+            let Some(phase) = used else { continue };
+            for (plane, &column) in self.columns.iter().enumerate() {
                 let step = self.stride[1] as isize;
-                let left = first[1] + phase_x as isize;
+                let left = first[1] + column as isize;
                 // Columns before `low` and from `high` on lie in the padding.
                 let low = ((-left + step - 1).div_euclid(step)).clamp(0, self.row_stride as isize) as usize;
                 let high = ((size[1] as isize - left + step - 1).div_euclid(step))
                     .clamp(low as isize, self.row_stride as isize) as usize;
-                let base = (slot_y * self.used[1] + slot_x) * self.rows * self.row_stride;
+                let base = (phase * self.columns.len() + plane) * self.rows * self.row_stride;
                 for channel in 0..channels {
                     for row in 0..self.rows {
                         if !rows_read[phase_y * self.rows + row] {

@@ -84,7 +84,7 @@ impl Kernel for Start<'_> {
         let Start { isa, stencil, x, grad_out, grad } = self;
         let plan = Plan::new::<S>(stencil);
         let taps = &stencil.phases[0];
-        let layout = Tile::new(plan.tile, stencil.in_stride, taps.iter().copied(), S::LANES);
+        let layout = Tile::new(plan.tile, stencil.in_stride, taps.iter().copied(), S::LANES, false);
         let parts = stencil.groups * plan.out_chunks * plan.in_chunks;
         let mut sums = Scratch::new(parts * plan.ranges * plan.sums);
         parallel::for_each_chunk(&mut sums, plan.sums, |index, sums| {

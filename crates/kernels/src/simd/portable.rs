@@ -102,7 +102,7 @@ impl Simd for Portable {
     fn zip4(self, a: F32x8, b: F32x8) -> (F32x8, F32x8) {
         let pick = |lane: usize, half: usize| {
             let index = lane / 4 * 4 + half + lane % 4 / 2;
-            if lane % 2 == 0 { a.0[index] } else { b.0[index] }
+            if lane.is_multiple_of(2) { a.0[index] } else { b.0[index] }
         };
         (gather(|lane| pick(lane, 0)), gather(|lane| pick(lane, 2)))
     }
@@ -113,7 +113,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn interleave(self, a: F32x8, b: F32x8) -> (F32x8, F32x8) {
-        let pick = |index: usize| if index % 2 == 0 { a.0[index / 2] } else { b.0[index / 2] };
+        let pick = |index: usize| if index.is_multiple_of(2) { a.0[index / 2] } else { b.0[index / 2] };
         (gather(pick), gather(|lane| pick(lane + LANES)))
     }
     #[inline(always)]
