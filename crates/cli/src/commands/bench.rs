@@ -1,0 +1,350 @@
+//! `bench`: plan, run, report.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use fireproof_attacks::{AttackConfig, Iterate};
+use fireproof_datasets::Split;
+use fireproof_eval::adversarial::Given;
+use fireproof_eval::presets::{PRESETS, Preset, preset};
+use fireproof_eval::{Options, Plan, Selection, Settings, Trial, expand};
+use fireproof_report::{Format, RECORDS_FILE, REPORT_FILE, Records, Table, labels};
+use fireproof_tensor::Norm;
+use serde_json::json;
+
+use crate::options::{DataOptions, ModelOptions};
+use crate::progress::Display;
+use crate::values::Fraction;
+use crate::workspace;
+
+/// Attack models and write a table, curves, pictures and a report.
+///
+/// Without arguments: two small models that come with the repository, one trained normally and one adversarially, on
+/// synthetic street scenes, under FGSM, PGD, SegPGD and CosPGD. With your own:
+///
+///   bench --data camvid --root DIR --weights runs/standard/best.safetensors --weights runs/segpgd3-at/best.safetensors
+///
+/// The output folder holds results.json, results.csv, curves and panels as PNG, report.html, and records.jsonl with every
+/// image's counts, appended as they are made: an interrupted run goes on with --resume.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Which attacks and steps: quick, or legacy (the SegPGD paper's table)
+    #[arg(long, default_value = "quick", value_name = "NAME")]
+    preset: String,
+    #[command(flatten)]
+    data: DataOptions,
+    /// The split to attack
+    #[arg(long, default_value = "test")]
+    split: String,
+    /// A weights file (.safetensors, .pth); repeat it to compare several
+    #[arg(long, value_name = "FILE")]
+    weights: Vec<PathBuf>,
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Attacks by name, instead of the preset's; 'none' alone scores clean images
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    attacks: Vec<String>,
+    /// Numbers of steps of the attacks that iterate, instead of the preset's
+    #[arg(long, value_name = "3,10,…", value_delimiter = ',')]
+    steps: Vec<usize>,
+    /// Radius of the perturbation for pixels in 0..1, instead of the preset's
+    #[arg(long, value_name = "8/255")]
+    eps: Option<Fraction>,
+    /// Step size [default: 0.01, at most the radius]
+    #[arg(long, value_name = "0.01")]
+    alpha: Option<Fraction>,
+    /// Norm of the perturbation: linf or l2
+    #[arg(long, value_name = "NORM")]
+    norm: Option<Norm>,
+    /// Independent random starts, of which each image keeps the best
+    #[arg(long, value_name = "N")]
+    restarts: Option<usize>,
+    /// Which iterate is scored: last, best-accuracy or best-loss
+    #[arg(long)]
+    iterate: Option<Iterate>,
+    /// A setting that only one attack has, for instance cospgd.activation=sigmoid
+    #[arg(long = "attack-option", value_name = "ATTACK.NAME=VALUE")]
+    attack_options: Vec<crate::values::Assignment<String>>,
+    /// Device by name; repeat it to run the same plan on several
+    #[arg(long, default_value = "flex", value_name = "NAME")]
+    device: Vec<String>,
+    /// The first so many images in list order [default: the preset's]
+    #[arg(long, value_name = "N", conflicts_with = "frames")]
+    images: Option<usize>,
+    /// The images named in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    frames: Option<PathBuf>,
+    /// All randomness derives from it, image by image
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Images in a batch; no number depends on it [default: by their size]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Images of which the report shows pictures
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pictures: usize,
+    /// The output folder [default: runs/bench, or the first of bench-2, bench-3, … that is free]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the records in --out
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Write the adversarial images, F32 [N, C, H, W], in the order of the images
+    #[arg(long, value_name = "FILE.safetensors")]
+    save_adversarial: Option<PathBuf>,
+    /// Score images made elsewhere: a tensor 'images' F32 [N, C, H, W] in the order of the images
+    #[arg(long, value_name = "FILE.safetensors")]
+    adversarial: Option<PathBuf>,
+    /// List attacks, presets, networks and data sets, then stop
+    #[arg(long)]
+    list: bool,
+    /// Print rows, passes, hours and memory, then stop
+    #[arg(long)]
+    plan: bool,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let mut out = std::io::stdout();
+        if self.list {
+            return Ok(write!(out, "{}", list(self.json)?)?);
+        }
+        let preset = preset(&self.preset)?;
+        ensure!(self.batch != Some(0), "--batch: found 0, expected at least 1");
+        let folder = match (&self.out, self.resume) {
+            (Some(folder), _) => folder.clone(),
+            (None, _) => free_folder(Path::new("runs/bench")),
+        };
+        // Before anything is read or measured: the mistake is seen at once.
+        let records = folder.join(RECORDS_FILE);
+        if records.exists() && !self.resume && !self.plan {
+            return Err(fireproof_report::ReportError::Exists { path: records }.into());
+        }
+        let plan = Plan::new(&self.settings(preset)?)?;
+        if self.plan {
+            return Ok(write!(out, "{}", self.planned(&plan)?)?);
+        }
+        if !self.json {
+            let passes = plan.passes();
+            eprintln!(
+                "{} rows on {} images of {}: {} forward and {} backward passes into {}",
+                plan.header.rows.len(),
+                plan.images.len(),
+                plan.dataset.name(),
+                passes.forward,
+                passes.backward,
+                folder.display()
+            );
+        }
+        let options = Options {
+            resume: self.resume,
+            batch: self.batch,
+            pictures: self.pictures,
+            save_adversarial: self.save_adversarial.clone(),
+            command: command_line(),
+            not_run: preset.lacks.iter().map(|sentence| (*sentence).to_owned()).collect(),
+        };
+        let mut display = Display::new();
+        let results = plan.run(&folder, &options, &mut |progress| display.show(progress));
+        display.finish();
+        let results = results.with_context(|| self.advice(&folder))?;
+        if self.json {
+            return Ok(writeln!(out, "{}", results.to_json())?);
+        }
+        for table in Table::miou(&results, false) {
+            writeln!(out, "{}", table.render(Format::Markdown))?;
+        }
+        let report = folder.join(REPORT_FILE);
+        let report = report.canonicalize().unwrap_or(report);
+        Ok(writeln!(out, "Report: {}", workspace::shown(&report))?)
+    }
+
+    fn advice(&self, folder: &Path) -> String {
+        let recorded = Records::read(&folder.join(RECORDS_FILE)).map_or(0, |records| records.iter().count());
+        match recorded {
+            0 => "the run stopped".into(),
+            count => format!("the run stopped; {count} records are kept, go on with --resume --out {}", folder.display()),
+        }
+    }
+
+    fn settings(&self, preset: &Preset) -> Result<Settings> {
+        let selection = match (&self.frames, self.images) {
+            (Some(file), _) => Selection::Named(file.clone()),
+            (None, Some(count)) => Selection::First(count),
+            (None, None) => preset.images.map_or(Selection::All, Selection::First),
+        };
+        let Ok(split) = self.split.parse::<Split>();
+        let data = self.data.settings(split, selection);
+        let files = if self.weights.is_empty() {
+            let shipped = self.data.data == "scenes" && self.model.model.is_none();
+            ensure!(shipped, "--weights: found none, expected at least one file (the shipped models are made for --data scenes)");
+            workspace::checkpoints()?
+        } else {
+            self.weights.clone()
+        };
+        let weights = files.iter().map(|file| self.model.weights(file)).collect();
+        Ok(Settings { data, weights, trials: self.trials(preset)?, devices: self.device.clone(), seed: self.seed })
+    }
+
+    fn trials(&self, preset: &Preset) -> Result<Vec<Trial>> {
+        let mut trials = vec![Trial::Clean];
+        if let Some(file) = &self.adversarial {
+            let sets = Given::open(file)?.sets()?;
+            trials.extend(sets.into_iter().map(|set| Trial::Given { file: file.clone(), set }));
+        }
+        let names: Vec<String> = if !self.attacks.is_empty() {
+            self.attacks.clone()
+        } else if self.adversarial.is_some() {
+            Vec::new()
+        } else {
+            preset.attacks.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let names: Vec<String> = names.into_iter().filter(|name| name != "none").collect();
+        for option in &self.attack_options {
+            let attack = option.name.split_once('.').map(|(attack, _)| attack);
+            let known = attack.is_some_and(|attack| names.iter().any(|name| name == attack));
+            ensure!(known, "--attack-option: found '{}', expected ATTACK.NAME of one of {}", option.name, names.join(", "));
+        }
+        let steps = if self.steps.is_empty() { preset.steps } else { &self.steps };
+        let configs = expand(&names, steps, |config| {
+            self.adjust(config, preset);
+            Ok(())
+        })?;
+        trials.extend(configs.into_iter().map(Trial::Attack));
+        Ok(trials)
+    }
+
+    fn adjust(&self, config: &mut AttackConfig, preset: &Preset) {
+        config.epsilon = self.eps.map_or(preset.epsilon, |epsilon| epsilon.0);
+        config.norm = self.norm.unwrap_or(config.norm);
+        config.iterate = self.iterate.unwrap_or(config.iterate);
+        // One step from one point: its length is the radius and there is nothing to repeat.
+        if config.steps > 1 {
+            config.step_size = self.alpha.map(|alpha| alpha.0).or(config.step_size);
+            config.restarts = self.restarts.unwrap_or(config.restarts);
+        }
+        for option in &self.attack_options {
+            if let Some((_, name)) = option.name.split_once('.').filter(|(attack, _)| *attack == config.name) {
+                config.options.insert(name.to_owned(), option.value.clone());
+            }
+        }
+    }
+
+    fn planned(&self, plan: &Plan) -> Result<String> {
+        let estimate = plan.estimate(self.batch)?;
+        if self.json {
+            let rows = &plan.header.rows;
+            return Ok(json!({ "images": plan.images.len(), "estimate": estimate, "rows": rows }).to_string() + "\n");
+        }
+        let mut text = format!("{} images of {}, split {}\n", plan.images.len(), plan.dataset.name(), plan.dataset.split());
+        for job in &plan.jobs {
+            let rows: Vec<String> = job.rows.iter().map(|&(row, _)| row_name(&plan.header.rows[row])).collect();
+            let key = &plan.header.rows[job.rows[0].0];
+            text += &format!(
+                "  {} {} on {}: {}  ({} forward, {} backward an image)\n",
+                key.model,
+                key.training,
+                job.device,
+                rows.join(", "),
+                job.passes.forward,
+                job.passes.backward
+            );
+        }
+        let memory = estimate.peak_memory_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GiB", gib(bytes)));
+        text += &format!(
+            "{} forward and {} backward passes\nabout {} ({:.2} h), from one measured step a model\nabout {memory} of memory\n",
+            estimate.forward_passes,
+            estimate.backward_passes,
+            labels::duration(estimate.seconds),
+            estimate.seconds / 3600.0
+        );
+        Ok(text)
+    }
+}
+
+fn row_name(key: &fireproof_report::RowKey) -> String {
+    match key.steps {
+        0 => if key.attack == "none" { "clean".into() } else { key.attack.clone() },
+        steps => format!("{}-{steps}", key.attack),
+    }
+}
+
+/// Bytes in GiB.
+pub fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+/// `stem`, or the first of `stem-2`, `stem-3`, … that holds no run.
+fn free_folder(stem: &Path) -> PathBuf {
+    let numbered = |number: usize| match number {
+        1 => stem.to_path_buf(),
+        _ => PathBuf::from(format!("{}-{number}", stem.display())),
+    };
+    (1..).map(numbered).find(|folder| !folder.join(RECORDS_FILE).exists()).expect("some number is free")
+}
+
+/// The command as typed, without what says where the results go: equal runs have equal results.
+fn command_line() -> String {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let program = Path::new(&program).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut words = vec![if program == "xtask" { "cargo xtask".to_owned() } else { program }];
+    let mut skip = false;
+    for argument in arguments {
+        let of_place = argument == "--out" || argument == "--save-adversarial";
+        let joined = argument == "--resume" || argument.starts_with("--out=") || argument.starts_with("--save-adversarial=");
+        if !skip && !of_place && !joined {
+            words.push(if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument });
+        }
+        skip = of_place;
+    }
+    words.join(" ")
+}
+
+fn list(json: bool) -> Result<String> {
+    let attacks = fireproof_attacks::list();
+    let networks: Vec<_> = fireproof_models::definitions().collect();
+    let data = fireproof_datasets::list();
+    if json {
+        let attacks: Vec<_> = attacks
+            .iter()
+            .map(|a| {
+                let options: Vec<_> = a.options.iter().map(|o| json!({ "name": o.name, "values": o.values })).collect();
+                json!({ "name": a.name, "about": a.about, "paper": a.paper, "options": options })
+            })
+            .collect();
+        let presets: Vec<_> = PRESETS
+            .iter()
+            .map(|p| json!({ "name": p.name, "about": p.about, "attacks": p.attacks, "steps": p.steps, "epsilon": p.epsilon }))
+            .collect();
+        let networks: Vec<_> = networks.iter().map(|n| json!({ "name": n.name, "about": n.about })).collect();
+        let data: Vec<_> = data.iter().map(|d| json!({ "name": d.name, "title": d.title })).collect();
+        let all = json!({ "attacks": attacks, "presets": presets, "models": networks, "data": data });
+        return Ok(serde_json::to_string_pretty(&all)? + "\n");
+    }
+    let mut text = String::new();
+    let mut section = |title: &str, lines: Vec<(String, String)>| {
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        text += &format!("{title}\n");
+        lines.iter().for_each(|(name, about)| text += &format!("  {name:width$}  {about}\n"));
+    };
+    let about = |a: &&fireproof_attacks::Registration| {
+        let options: Vec<String> = a.options.iter().map(|o| format!("{}: {}", o.name, o.values)).collect();
+        let options = if options.is_empty() { String::new() } else { format!(" [{}]", options.join("; ")) };
+        (a.name.to_owned(), format!("{}{options} <{}>", a.about, a.paper))
+    };
+    section("attacks", attacks.iter().map(about).collect());
+    section("presets", PRESETS.iter().map(|p| (p.name.to_owned(), p.about.to_owned())).collect());
+    section("models", networks.iter().map(|n| (n.name.to_owned(), n.about.to_owned())).collect());
+    section("data", data.into_iter().map(|d| (d.name, d.title)).collect());
+    if text.is_empty() {
+        bail!("nothing is registered");
+    }
+    Ok(text)
+}

@@ -1,0 +1,211 @@
+use std::fs;
+
+use serde_json::Value;
+
+use crate::lab::{Lab, timeless, weights};
+
+const QUICK: &[&str] = &["--attacks", "fgsm,pgd,segpgd", "--steps", "2,4", "--images", "3"];
+
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn two_equal_runs_differ_only_in_seconds_and_leave_every_file() {
+    let lab = Lab::new();
+    let out = lab.bench(&["standard", "segpgd3-at"], &with(QUICK, &["--out", "a"])).good();
+    assert!(out.contains("SegPGD4") && out.contains("segpgd3-at") && out.contains("a/report.html"), "{out}");
+    lab.bench(&["standard", "segpgd3-at"], &with(QUICK, &["--out", "b", "--batch", "2"])).good();
+    let (a, b) = (timeless(&lab.path("a/results.json")), timeless(&lab.path("b/results.json")));
+    assert_eq!(a["rows"], b["rows"]);
+    assert_eq!(a["run"]["weights"], b["run"]["weights"]);
+    for file in ["results.csv", "report.html", "records.jsonl", "panels.png"] {
+        assert!(lab.path("a").join(file).is_file(), "{file}");
+    }
+    let curves = fs::read_dir(lab.path("a")).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("curves")
+    });
+    assert!(curves.count() >= 2, "mIoU and MisRatio against iterations");
+}
+
+#[test]
+fn equal_commands_have_equal_results_to_the_last_letter_but_for_seconds() {
+    let lab = Lab::new();
+    for out in ["a", "b"] {
+        lab.bench(&["standard"], &with(QUICK, &["--out", out])).good();
+    }
+    assert_eq!(timeless(&lab.path("a/results.json")), timeless(&lab.path("b/results.json")));
+}
+
+#[test]
+fn rows_say_what_the_schema_asks_for() {
+    let lab = Lab::new();
+    let json = lab.bench(&["standard"], &with(QUICK, &["--out", "a", "--json"])).good();
+    let results: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(results["schema"], 1);
+    let rows = results["rows"].as_array().unwrap();
+    let named: Vec<_> = rows.iter().map(|row| (row["attack"].as_str().unwrap(), row["steps"].as_u64().unwrap())).collect();
+    assert_eq!(named, [("none", 0), ("fgsm", 1), ("pgd", 2), ("pgd", 4), ("segpgd", 2), ("segpgd", 4)]);
+    let pgd = &rows[3];
+    for (field, value) in [
+        ("model", "unet".into()),
+        ("training", "standard".into()),
+        ("weights", "best.safetensors".into()),
+        ("split", "test".into()),
+        ("images", 3.into()),
+        ("device", "flex".into()),
+        ("precision", "f32".into()),
+        ("norm", "linf".into()),
+        ("epsilon", Value::from(8.0 / 255.0)),
+        ("alpha", Value::from(0.01)),
+        ("restarts", 1.into()),
+        ("iterate", "last".into()),
+        ("start", "random".into()),
+        ("targeted", false.into()),
+        // Four steps and the pass that scores the result, of three images.
+        ("forward_passes", 15.into()),
+        ("backward_passes", 12.into()),
+    ] {
+        assert_eq!(pgd[field], value, "{field}");
+    }
+    assert_eq!(rows[1]["alpha"], Value::from(8.0 / 255.0), "a single step has the radius' length");
+    assert_eq!(pgd["per_class_iou"].as_array().unwrap().len(), 9);
+    let clean = rows[0]["miou"].as_f64().unwrap();
+    assert!(pgd["miou"].as_f64().unwrap() < clean, "the attack lowers the clean {clean}");
+}
+
+#[test]
+fn one_long_trace_gives_the_rows_of_shorter_runs() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &["--attacks", "pgd", "--steps", "2,3,6", "--out", "trace"]).good();
+    let rows = timeless(&lab.path("trace/results.json"))["rows"].clone();
+    for (index, steps) in ["2", "3", "6"].iter().enumerate() {
+        let out = format!("alone-{steps}");
+        lab.bench(&["standard"], &["--attacks", "pgd", "--steps", steps, "--out", &out]).good();
+        let alone = timeless(&lab.path(&out).join("results.json"))["rows"][1].clone();
+        assert_eq!(rows[index + 1], alone, "{steps} steps");
+    }
+}
+
+#[test]
+fn a_plan_counts_passes_exactly_and_runs_nothing() {
+    let lab = Lab::new();
+    let arguments = ["--attacks", "fgsm,segpgd", "--steps", "2,5", "--out", "a"];
+    let plan: Value = serde_json::from_str(&lab.bench(&["standard"], &with(&arguments, &["--plan", "--json"])).good()).unwrap();
+    assert!(!lab.path("a").exists());
+    assert!(plan["estimate"]["seconds"].as_f64().unwrap() > 0.0);
+    lab.bench(&["standard"], &arguments).good();
+    let results = timeless(&lab.path("a/results.json"));
+    let sum = |field: &str| results["rows"].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum::<u64>();
+    for field in ["forward_passes", "backward_passes"] {
+        assert_eq!(plan["estimate"][field].as_u64().unwrap(), sum(field), "{field}");
+    }
+    let shared: Value = serde_json::from_str(
+        &lab.bench(&["standard"], &["--attacks", "pgd", "--steps", "2,5", "--plan", "--json"]).good(),
+    )
+    .unwrap();
+    // Five images: five steps once, not seven, and a scoring pass for clean, 2 and 5.
+    assert_eq!(shared["estimate"]["backward_passes"], 25);
+    assert_eq!(shared["estimate"]["forward_passes"], 40);
+    let words = lab.bench(&["standard"], &["--attacks", "pgd", "--steps", "2,5", "--plan"]).good();
+    assert!(words.contains("40 forward and 25 backward passes") && words.contains(" h)") && words.contains("GiB"), "{words}");
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_was_and_redoes_nothing() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "whole"])).good();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "cut"])).good();
+    let records = lab.path("cut/records.jsonl");
+    let whole = fs::read_to_string(&records).unwrap();
+    // The header, and in the middle of the eighth record.
+    let kept: usize = whole.lines().take(8).map(|line| line.len() + 1).sum();
+    fs::write(&records, &whole[..kept + 20]).unwrap();
+    fs::remove_file(lab.path("cut/results.json")).unwrap();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "cut"])).bad(&["records.jsonl", "--resume"]);
+    lab.bench(&["standard"], &with(QUICK, &["--out", "cut", "--resume"])).good();
+    assert_eq!(timeless(&lab.path("cut/results.json")), timeless(&lab.path("whole/results.json")));
+    let resumed = fs::read_to_string(&records).unwrap();
+    assert!(resumed.starts_with(&whole[..kept]), "records are not touched");
+    assert_eq!(resumed.lines().count(), whole.lines().count());
+    // Nothing is missing now, so nothing is done.
+    lab.bench(&["standard"], &with(QUICK, &["--out", "cut", "--resume"])).good();
+    assert_eq!(fs::read_to_string(&records).unwrap(), resumed);
+}
+
+#[test]
+fn another_plan_or_other_weights_are_refused_by_name() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "a"])).good();
+    let resume = |more: &[&str]| lab.bench(&["standard"], &with(QUICK, &with(&["--out", "a", "--resume"], more)));
+    resume(&["--seed", "3"]).bad(&["another run", "seed", "\"0\"", "\"3\""]);
+    resume(&["--eps", "4/255"]).bad(&["rows[1].epsilon"]);
+    lab.bench(&["segpgd3-at"], &with(QUICK, &["--out", "a", "--resume"])).bad(&["another run", "training"]);
+    let changed = lab.path("best.safetensors");
+    fs::copy(weights("standard"), &changed).unwrap();
+    let mut bytes = fs::read(&changed).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&changed, bytes).unwrap();
+    let data = crate::lab::data();
+    let arguments = ["bench", "--data", &data, "--weights", "best.safetensors", "--out", "a", "--resume"];
+    lab.run(&with(&arguments, QUICK)).bad(&["another run", "weights.best.safetensors"]);
+}
+
+#[test]
+fn saved_adversarial_images_score_the_same_when_they_come_back() {
+    let lab = Lab::new();
+    let arguments = ["--attacks", "segpgd", "--steps", "4", "--images", "3"];
+    lab.bench(&["standard"], &with(&arguments, &["--out", "made", "--save-adversarial", "adv.safetensors"])).good();
+    lab.bench(&["standard"], &["--images", "3", "--adversarial", "adv.safetensors", "--out", "scored"]).good();
+    let (made, scored) = (timeless(&lab.path("made/results.json")), timeless(&lab.path("scored/results.json")));
+    assert_eq!(scored["rows"][1]["attack"], "given");
+    for score in ["miou", "pixel_accuracy", "per_class_iou"] {
+        assert_eq!(made["rows"][1][score], scored["rows"][1][score], "{score}");
+    }
+    let bytes = fs::read(lab.path("adv.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("images").unwrap().shape(), [3, 3, 24, 32]);
+    lab.bench(&["standard"], &["--images", "2", "--adversarial", "adv.safetensors", "--out", "other"])
+        .bad(&["adv.safetensors", "[3, 3, 24, 32]", "[2, 3, 24, 32]"]);
+}
+
+#[test]
+fn chosen_frames_are_scored_in_the_order_of_their_file() {
+    let lab = Lab::new();
+    let first = lab.bench(&["standard"], &["--attacks", "none", "--images", "2", "--out", "a"]);
+    first.good();
+    let names: Vec<String> = fs::read_to_string(lab.path("a/records.jsonl"))
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned())
+        .collect();
+    fs::write(lab.path("frames.txt"), format!("{}\n\n{}\n", names[1], names[0])).unwrap();
+    lab.bench(&["standard"], &["--attacks", "none", "--frames", "frames.txt", "--out", "b"]).good();
+    let (a, b) = (timeless(&lab.path("a/results.json")), timeless(&lab.path("b/results.json")));
+    assert_eq!(a["rows"], b["rows"]);
+    fs::write(lab.path("frames.txt"), "nobody\n").unwrap();
+    lab.bench(&["standard"], &["--frames", "frames.txt", "--out", "c"]).bad(&["nobody"]);
+}
+
+#[test]
+fn reports_are_made_anew_in_every_format() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "a"])).good();
+    assert!(lab.run(&["report", "a"]).good().contains("| unet"));
+    assert!(lab.run(&["report", "a", "--format", "latex"]).good().contains("\\toprule"));
+    fs::remove_file(lab.path("a/report.html")).unwrap();
+    lab.run(&["report", "a", "--format", "html"]).good();
+    assert!(fs::read_to_string(lab.path("a/report.html")).unwrap().contains("SegPGD"));
+}
+
+#[test]
+fn the_list_names_attacks_presets_models_and_data() {
+    let lab = Lab::new();
+    let list: Value = serde_json::from_str(&lab.run(&["bench", "--list", "--json"]).good()).unwrap();
+    let has = |kind: &str, name: &str| list[kind].as_array().unwrap().iter().any(|entry| entry["name"] == name);
+    for (kind, name) in [("attacks", "cospgd"), ("presets", "legacy"), ("models", "unet"), ("data", "camvid")] {
+        assert!(has(kind, name), "{kind} {name}");
+        assert!(lab.run(&["bench", "--list"]).good().contains(name));
+    }
+}

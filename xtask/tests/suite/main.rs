@@ -1,0 +1,8 @@
+//! The commands, end to end through the binary, on tiny scenes.
+
+mod bench;
+mod lab;
+mod mistakes;
+mod new;
+mod shipped;
+mod single;
