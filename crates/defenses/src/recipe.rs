@@ -1,0 +1,282 @@
+//! Recipes: which stages a step of training has, as data.
+
+use std::{fmt::Write, path::Path};
+
+use fireproof_attacks::AttackConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    stage::{BATCH, Cost, Hook, Options, Prepare, Stage, StageConfig, Term, registered},
+    stages::{CrossEntropy, InnerMax},
+};
+
+/// The stages of a step, in their order, and what selects the best weights.
+///
+/// A name of a preset, a TOML file and a JSON file are the same thing; a checkpoint stores the recipe with all defaults
+/// filled in.
+///
+/// ```
+/// use fireproof_defenses::Recipe;
+///
+/// let preset = Recipe::preset("segpgd3-at")?;
+/// let written = Recipe::from_toml(
+///     r#"
+///     name = "segpgd3-at"
+///     [selection]
+///     name = "segpgd"
+///     steps = 3
+///     [[stages]]
+///     stage = "inner-max"
+///     share = 0.5
+///     attack = { name = "segpgd", steps = 3 }
+///     [[stages]]
+///     stage = "cross-entropy"
+///     auxiliary = 0.4
+///     "#,
+/// )?;
+/// assert_eq!(preset.resolved()?, written.resolved()?);
+/// # Ok::<(), fireproof_defenses::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What tables call it.
+    pub name: String,
+    /// The attack whose validation mIoU selects the best weights and stops early; without one the clean mIoU does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<AttackConfig>,
+    /// The stages, in their order.
+    pub stages: Vec<StageConfig>,
+}
+
+/// The forms that [`Recipe::preset`] knows.
+const PRESETS: &str = "'standard', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
+                       '{attack}{steps}-at-full' (all of it), or the path of a .toml or .json file";
+
+impl Recipe {
+    /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with the SegPGD paper's radius and step.
+    ///
+    /// `{attack}{steps}-at` replaces the second half of each batch by its adversarial images, as the SegPGD paper does;
+    /// with `-full` all of it is replaced.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRecipe`], or the attack's error for a name that is no attack.
+    pub fn preset(name: &str) -> Result<Self> {
+        let unknown = || Error::UnknownRecipe { name: name.into(), expected: PRESETS.into() };
+        let cross_entropy = stage("cross-entropy", crate::stage::options(&CrossEntropy::default()));
+        if name == "standard" {
+            return Ok(Self { name: name.into(), selection: None, stages: vec![cross_entropy] });
+        }
+        let (attacked, share) = match name.strip_suffix("-at-full") {
+            Some(attacked) => (attacked, 1.0),
+            None => (name.strip_suffix("-at").ok_or_else(unknown)?, 0.5),
+        };
+        let method = attacked.trim_end_matches(|c: char| c.is_ascii_digit());
+        let mut attack = AttackConfig::new(method).map_err(|_| unknown())?;
+        if method.len() < attacked.len() {
+            attack.steps = attacked[method.len()..].parse().map_err(|_| unknown())?;
+        }
+        let inner = InnerMax::new(attack.clone(), share, None)?;
+        let inner = stage("inner-max", crate::stage::options(&inner));
+        Ok(Self { name: name.into(), selection: Some(attack), stages: vec![inner, cross_entropy] })
+    }
+
+    /// A recipe by the path of a `.toml` or `.json` file, or by the name of a preset.
+    ///
+    /// # Errors
+    /// Those of [`preset`](Self::preset) and [`from_toml`](Self::from_toml), or the file's.
+    pub fn find(name_or_path: &str) -> Result<Self> {
+        let path = Path::new(name_or_path);
+        let read = || std::fs::read_to_string(path).map_err(Error::io("read the recipe", path));
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => toml::from_str(&read()?).map_err(|error| parse_error(name_or_path, error)),
+            Some("json") => serde_json::from_str(&read()?).map_err(|error| parse_error(name_or_path, error)),
+            _ => Self::preset(name_or_path),
+        }
+    }
+
+    /// Reads a recipe from TOML.
+    ///
+    /// # Errors
+    /// [`Error::Parse`]. Stages are looked up by [`resolved`](Self::resolved) and when training begins.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| parse_error("TOML", error))
+    }
+
+    /// The same recipe with every stage's defaults filled in.
+    ///
+    /// # Errors
+    /// For stages that are unknown, have wrong options, or contradict each other.
+    pub fn resolved(&self) -> Result<Self> {
+        Ok(Pipeline::build(self)?.recipe)
+    }
+
+    /// The stages in words, with the passes that a step is expected to cost.
+    ///
+    /// # Errors
+    /// As [`resolved`](Self::resolved).
+    pub fn explain(&self) -> Result<String> {
+        let pipeline = Pipeline::build(self)?;
+        let mut lines = vec![("batch".to_string(), "drawn and augmented by the loader's threads".to_string())];
+        lines.extend(pipeline.prepare.iter().map(|named| (named.name.clone(), named.stage.explain())));
+        let views = match pipeline.views.as_slice() {
+            [_] => "one pass in training mode".to_string(),
+            views => format!("a pass in training mode for each of {}", views.join(", ")),
+        };
+        lines.push(("forward".into(), views));
+        lines.extend(pipeline.terms.iter().map(|named| (named.name.clone(), named.stage.explain())));
+        lines.push(("step".into(), "gradients of the sum, optimizer, running statistics".into()));
+        lines.extend(pipeline.hooks.iter().map(|named| (named.name.clone(), named.stage.explain())));
+        let selection = match &self.selection {
+            Some(attack) => format!("highest validation mIoU under {}", describe(attack)),
+            None => "highest clean validation mIoU".into(),
+        };
+        lines.push(("keep".into(), selection));
+
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = format!("{}\n", self.name);
+        for (position, (name, words)) in lines.iter().enumerate() {
+            let _ = writeln!(text, "{:3}  {name:width$}  {words}", position + 1);
+        }
+        let Cost { forward, input_backward, full_backward } = pipeline.cost();
+        let _ = writeln!(
+            text,
+            "passes per image and step: {forward} forward, {input_backward} backward to the input, {full_backward} backward to \
+             the parameters"
+        );
+        Ok(text)
+    }
+}
+
+/// An attack in a few words.
+pub(crate) fn describe(attack: &AttackConfig) -> String {
+    format!(
+        "{} ({} step{}, {} radius {:.5}, step size {:.5})",
+        attack.name,
+        attack.steps,
+        if attack.steps == 1 { "" } else { "s" },
+        attack.norm,
+        attack.epsilon,
+        attack.step()
+    )
+}
+
+fn stage(name: &str, options: Options) -> StageConfig {
+    StageConfig { stage: name.into(), options }
+}
+
+fn parse_error(what: &str, error: impl std::fmt::Display) -> Error {
+    Error::Parse { what: what.into(), reason: error.to_string() }
+}
+
+/// A stage with its name in the recipe.
+pub(crate) struct Named<T: ?Sized> {
+    pub(crate) name: String,
+    pub(crate) stage: Box<T>,
+}
+
+/// A recipe's stages, built and checked.
+pub(crate) struct Pipeline {
+    /// The recipe with all defaults filled in.
+    pub(crate) recipe: Recipe,
+    pub(crate) prepare: Vec<Named<dyn Prepare>>,
+    pub(crate) terms: Vec<Named<dyn Term>>,
+    pub(crate) hooks: Vec<Named<dyn Hook>>,
+    views: Vec<String>,
+}
+
+impl Pipeline {
+    pub(crate) fn build(recipe: &Recipe) -> Result<Self> {
+        let contradiction = |reason: String| Error::Contradiction { recipe: recipe.name.clone(), reason };
+        if let Some(attack) = &recipe.selection {
+            fireproof_attacks::build(attack)?;
+        }
+        let mut views = vec![BATCH.to_string()];
+        let mut resolved: Vec<StageConfig> = Vec::new();
+        let (mut prepare, mut terms, mut hooks) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, config) in recipe.stages.iter().enumerate() {
+            let built = build_stage(recipe, position + 1, config)?;
+            let describe = built.describe();
+            if let Some(missing) = describe.reads().into_iter().find(|view| !views.contains(view)) {
+                let there = views.join(", ");
+                return Err(contradiction(format!(
+                    "'{}' reads the view '{missing}', but before it there are only: {there}",
+                    config.stage
+                )));
+            }
+            if let Some(reason) = describe.contradiction(&resolved) {
+                return Err(contradiction(format!("'{}' cannot stand here: {reason}", config.stage)));
+            }
+            if let Some(twice) = describe.makes().into_iter().find(|view| views.contains(view)) {
+                return Err(contradiction(format!(
+                    "'{}' makes the view '{twice}', which is there already",
+                    config.stage
+                )));
+            }
+            views.extend(describe.makes());
+            let options = describe.options();
+            let name = config.stage.clone();
+            let late = |what: &str, earlier: &str| {
+                contradiction(format!("'{name}' {what}, so it must come before '{earlier}'"))
+            };
+            match built {
+                Stage::Prepare(stage) => {
+                    if let Some(later) = resolved.get(prepare.len()) {
+                        return Err(late("prepares the batch", &later.stage));
+                    }
+                    prepare.push(Named { name: name.clone(), stage });
+                }
+                Stage::Term(stage) => {
+                    if let Some(later) = resolved.get(prepare.len() + terms.len()) {
+                        return Err(late("is a term of the loss", &later.stage));
+                    }
+                    terms.push(Named { name: name.clone(), stage });
+                }
+                Stage::Hook(stage) => hooks.push(Named { name: name.clone(), stage }),
+            }
+            resolved.push(StageConfig { stage: name, options });
+        }
+        if terms.is_empty() {
+            return Err(contradiction("it has no term of the loss, so there is nothing to descend".into()));
+        }
+        let recipe = Recipe { stages: resolved, ..recipe.clone() };
+        Ok(Self { recipe, prepare, terms, hooks, views })
+    }
+
+    /// Passes of a step per image of the batch.
+    pub(crate) fn cost(&self) -> Cost {
+        let own = Cost { forward: 1.0, input_backward: 0.0, full_backward: 1.0 };
+        let prepare = self.prepare.iter().map(|named| named.stage.cost());
+        let terms = self.terms.iter().map(|named| named.stage.cost());
+        let hooks = self.hooks.iter().map(|named| named.stage.cost());
+        prepare.chain(terms).chain(hooks).fold(own, |sum, cost| sum + cost)
+    }
+
+    /// Every stage with its position and name in the recipe.
+    pub(crate) fn stages(&mut self) -> impl Iterator<Item = (String, &mut dyn crate::stage::Describe)> {
+        let prepare = self.prepare.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
+        let terms = self.terms.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
+        let hooks = self.hooks.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
+        let all = prepare.chain(terms).chain(hooks).enumerate();
+        all.map(|(position, (name, stage))| (format!("{}-{name}", position + 1), stage))
+    }
+}
+
+fn build_stage(recipe: &Recipe, position: usize, config: &StageConfig) -> Result<Stage> {
+    let entries = registered();
+    let Some(entry) = entries.iter().find(|entry| entry.name == config.stage) else {
+        return Err(Error::UnknownStage {
+            recipe: recipe.name.clone(),
+            position,
+            name: config.stage.clone(),
+            expected: entries.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+        });
+    };
+    (entry.build)(config.options.clone()).map_err(|reason| Error::StageOptions {
+        recipe: recipe.name.clone(),
+        position,
+        name: config.stage.clone(),
+        reason,
+    })
+}

@@ -1,0 +1,308 @@
+//! What a step of training is composed of, and the registry of its parts.
+//!
+//! A step runs through its stages in the order of the recipe:
+//!
+//! ```text
+//! batch → Prepare, Prepare, … → one forward pass a view → Σ Term → backward → optimizer → Hook, Hook, …
+//! ```
+//!
+//! Mixing before an attack and mixing after it are two published methods, so the order of the [`Prepare`] stages is
+//! data. A new stage is one type with one of the three traits and one [`StageEntry`]:
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//! use fireproof_defenses::{Error, stage::{Describe, Moment, Options, Prepare, Stage, StageEntry, View}};
+//!
+//! /// Turns every batch into its negative.
+//! struct Negative;
+//!
+//! impl Describe for Negative {
+//!     fn explain(&self) -> String {
+//!         "images become their negatives".into()
+//!     }
+//!     fn options(&self) -> Options {
+//!         Options::new()
+//!     }
+//! }
+//!
+//! impl Prepare for Negative {
+//!     fn prepare(&mut self, views: &mut Vec<View>, _: &Moment<'_>) -> Result<(), Error> {
+//!         for view in views {
+//!             let images: Tensor<4> = view.batch.images.clone();
+//!             view.batch.images = 1.0 - images;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! inventory::submit! {
+//!     StageEntry { name: "negative", about: "photographic negatives", build: |_| Ok(Stage::Prepare(Box::new(Negative))) }
+//! }
+//! ```
+
+use std::{
+    cell::{Cell, OnceCell},
+    collections::BTreeMap,
+};
+
+use burn::tensor::{Tensor, TensorData};
+use fireproof_datasets::Dataset;
+use fireproof_models::{Network, Output};
+use fireproof_tensor::{Batch, Counted, Passes, Victim};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result};
+
+/// Options of a stage: what a recipe writes beside its name.
+pub type Options = serde_json::Map<String, serde_json::Value>;
+
+/// Name of the view that every step starts with: the augmented batch.
+pub const BATCH: &str = "batch";
+
+/// A stage as a recipe writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// Registered name.
+    pub stage: String,
+    /// The stage's own options.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A stage ready to run, by the place it has in a step.
+pub enum Stage {
+    /// Before the forward pass.
+    Prepare(Box<dyn Prepare>),
+    /// A summand of the loss.
+    Term(Box<dyn Term>),
+    /// After the optimizer's step.
+    Hook(Box<dyn Hook>),
+}
+
+impl Stage {
+    /// The part that all stages share.
+    pub fn describe(&self) -> &dyn Describe {
+        match self {
+            Self::Prepare(stage) => &**stage,
+            Self::Term(stage) => &**stage,
+            Self::Hook(stage) => &**stage,
+        }
+    }
+}
+
+/// A kind of stage that recipes can name. Register it with `inventory::submit!`.
+pub struct StageEntry {
+    /// Name in recipes.
+    pub name: &'static str,
+    /// What it does, in a few words, for lists.
+    pub about: &'static str,
+    /// Makes a stage from its options, or says what is wrong with them.
+    pub build: fn(Options) -> Result<Stage, String>,
+}
+
+inventory::collect!(StageEntry);
+
+/// Every registered kind of stage, by name.
+pub fn registered() -> Vec<&'static StageEntry> {
+    let mut entries: Vec<_> = inventory::iter::<StageEntry>().collect();
+    entries.sort_by_key(|entry| entry.name);
+    entries
+}
+
+/// Reads options into a stage's own type, for [`StageEntry::build`].
+///
+/// # Errors
+/// What serde says: an unknown field, a missing one, a value of another type.
+pub fn parse<T: DeserializeOwned>(options: Options) -> Result<T, String> {
+    serde_json::from_value(options.into()).map_err(|error| error.to_string())
+}
+
+/// Writes a stage's own type as options, for [`Describe::options`].
+///
+/// # Panics
+/// If the type does not serialize to a map.
+pub fn options<T: Serialize>(stage: &T) -> Options {
+    match serde_json::to_value(stage) {
+        Ok(serde_json::Value::Object(map)) => map,
+        other => panic!("a stage's options must be a map, found {other:?}"),
+    }
+}
+
+/// Passes of a step through the network, per image of the batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Forward passes.
+    pub forward: f64,
+    /// Backward passes to the input alone.
+    pub input_backward: f64,
+    /// Backward passes to the parameters.
+    pub full_backward: f64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            forward: self.forward + other.forward,
+            input_backward: self.input_backward + other.input_backward,
+            full_backward: self.full_backward + other.full_backward,
+        }
+    }
+}
+
+/// What every stage can say about itself, and the state it keeps between steps.
+pub trait Describe: Send {
+    /// What the stage does, in words, for `train --explain`.
+    fn explain(&self) -> String;
+
+    /// All options, the defaults filled in: what a checkpoint stores and compares.
+    fn options(&self) -> Options;
+
+    /// Passes that the stage adds to a step.
+    fn cost(&self) -> Cost {
+        Cost::default()
+    }
+
+    /// Names of the views that the stage adds.
+    fn makes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names of the views that must exist when the stage runs.
+    fn reads(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why the stage cannot follow these ones, if it cannot.
+    fn contradiction(&self, _earlier: &[StageConfig]) -> Option<String> {
+        None
+    }
+
+    /// Called once before the first step, with the network and the training data; not again when a run is resumed and
+    /// [`restore`](Self::restore) gives the state, except that what follows from the data alone is asked for anew.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from starting.
+    fn begin(&mut self, _network: &dyn Network, _train: &dyn Dataset) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tensors that a checkpoint must hold so that a resumed run is the same run (averages, margins), by name.
+    fn state(&self) -> Vec<(String, TensorData)> {
+        Vec::new()
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    ///
+    /// # Errors
+    /// What is missing or does not fit, in words.
+    fn restore(&mut self, state: BTreeMap<String, TensorData>) -> Result<(), String> {
+        match state.keys().next() {
+            Some(name) => Err(format!("holds '{name}', which the stage does not keep")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A stage before the forward pass: augmentation on the device, mixing, inner maximisation.
+pub trait Prepare: Describe {
+    /// Changes the views or adds some. The first one is the [`BATCH`].
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn prepare(&mut self, views: &mut Vec<View>, moment: &Moment<'_>) -> Result<()>;
+}
+
+/// A summand of the loss.
+pub trait Term: Describe {
+    /// The term's value `[1]`, on the autodiff graph of the passes.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn loss(&mut self, passes: &[Pass], moment: &Moment<'_>) -> Result<Tensor<1>>;
+}
+
+/// A stage after the optimizer's step: averages of weights, auxiliary networks.
+pub trait Hook: Describe {
+    /// Looks at the new weights.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn after_step(&mut self, network: &dyn Network) -> Result<()>;
+
+    /// The network that is validated and kept instead of the trained one, if the stage makes one.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from making it.
+    fn evaluated(&self, _network: &dyn Network) -> Result<Option<Box<dyn Network>>> {
+        Ok(None)
+    }
+}
+
+/// Samples that the network sees in a forward pass of their own, so with batch statistics of their own.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What terms call it.
+    pub name: String,
+    /// The samples.
+    pub batch: Batch,
+}
+
+/// A view with what the network says about it in training mode.
+pub struct Pass {
+    /// The samples.
+    pub view: View,
+    /// Logits `[N, K, H, W]`, and the auxiliary head's.
+    pub output: Output,
+}
+
+/// Finds a view's pass by name.
+///
+/// # Errors
+/// [`Error::Setting`] listing the names there are.
+pub fn pass<'a>(passes: &'a [Pass], name: &str) -> Result<&'a Pass> {
+    passes.iter().find(|pass| pass.view.name == name).ok_or_else(|| Error::Setting {
+        what: "view",
+        found: name.into(),
+        expected: passes.iter().map(|pass| pass.view.name.as_str()).collect::<Vec<_>>().join(" or "),
+    })
+}
+
+/// The step that a stage runs in.
+pub struct Moment<'a> {
+    /// The network with the weights of this step.
+    pub network: &'a dyn Network,
+    /// Optimizer steps made before this one.
+    pub step: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: u64,
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Key of all randomness of this step.
+    pub seed: u64,
+    victim: OnceCell<Box<dyn Victim + Send + Sync>>,
+    passes: Cell<Passes>,
+}
+
+impl<'a> Moment<'a> {
+    /// The moment before optimizer step `step` (from 0) of `steps`.
+    pub fn new(network: &'a dyn Network, step: u64, steps: u64, epoch: usize, seed: u64) -> Self {
+        Self { network, step, steps, epoch, seed, victim: OnceCell::new(), passes: Cell::default() }
+    }
+
+    /// Runs `attack` on the frozen copy of this step's weights: evaluation mode, no parameter gradients, nothing of the
+    /// network touched. The copy is made once a step.
+    pub fn attack<T>(&self, attack: impl FnOnce(&dyn Victim) -> T) -> T {
+        let victim = self.victim.get_or_init(|| self.network.victim());
+        let counted = Counted::new(victim);
+        let result = attack(&counted);
+        self.passes.set(self.passes.get() + counted.passes());
+        result
+    }
+
+    /// Passes that attacks made in this step.
+    pub fn passes(&self) -> Passes {
+        self.passes.get()
+    }
+}

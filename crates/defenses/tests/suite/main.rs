@@ -1,0 +1,8 @@
+//! Tests of recipes, stages, the trainer and its checkpoints, on a tiny network and small scenes.
+
+mod common;
+mod optimizer;
+mod recipes;
+mod resume;
+mod stages;
+mod training;
