@@ -10,14 +10,14 @@ use crate::{
 pub(crate) fn expose(canvas: &mut Canvas, key: u64) -> Image {
     let mut stream = Stream::new(&[key, 2]);
     let (height, width) = (canvas.height, canvas.width);
-    let gain = if stream.chance(0.2) { stream.range(0.3, 0.6) } else { stream.range(0.65, 1.25) };
+    let gain = if stream.chance(0.15) { stream.range(0.4, 0.65) } else { stream.range(0.7, 1.2) };
     let balance = [stream.range(0.88, 1.12), stream.range(0.95, 1.05), stream.range(0.88, 1.12)];
     let contrast = stream.range(0.3, 1.2);
-    let flare = stream.range(0.0, 0.12);
-    let read_noise = stream.range(0.008, 0.035);
-    let shot_noise = stream.range(0.005, 0.04);
+    let flare = stream.range(0.0, 0.08);
+    let read_noise = stream.range(0.004, 0.018);
+    let shot_noise = stream.range(0.004, 0.022);
     let vignette = stream.range(0.0, 0.35);
-    let blur = stream.range(0.08, 0.28);
+    let blur = stream.range(0.05, 0.2);
     soften(canvas, blur);
     let sensor = random::key(&[key, 3]);
     let (middle_x, middle_y) = (0.5 * width as f32, 0.5 * height as f32);

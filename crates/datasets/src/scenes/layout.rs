@@ -161,7 +161,7 @@ fn light(stream: &mut Stream) -> Light {
         zenith,
         skyline,
         clouds,
-        haze: if stream.chance(0.3) { stream.range(0.01, 0.03) } else { stream.range(0.001, 0.008) },
+        haze: if stream.chance(0.2) { stream.range(0.008, 0.02) } else { stream.range(0.001, 0.006) },
         sides: if left { [dark, 1.0] } else { [1.0, dark] },
         shadow: if sunny { stream.range(0.0, 10.0) } else { 0.0 },
         shadow_brightness: dark,
@@ -179,7 +179,7 @@ pub(crate) fn street(stream: &mut Stream, height: usize, width: usize) -> Street
     let road = [-stream.range(2.8, 5.5) - camera, stream.range(2.8, 5.5) - camera];
     let facade = [road[0] - stream.range(1.5, 5.0), road[1] + stream.range(1.5, 5.0)];
     let tone = grey(stream, 0.2, 0.5, 0.08);
-    let pavement_shift = if stream.chance(0.7) { stream.range(1.08, 1.5) } else { stream.range(0.75, 0.95) };
+    let pavement_shift = if stream.chance(0.8) { stream.range(1.15, 1.6) } else { stream.range(0.7, 0.9) };
     let other = grey(stream, 0.28, 0.55, 0.1);
     let mixed = stream.unit();
     let pavement_color = [

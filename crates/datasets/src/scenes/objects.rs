@@ -71,31 +71,31 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
             let arm = if stream.chance(0.3) { -out * stream.range(0.8, 1.8) } else { 0.0 };
             let thing = Thing::Pole {
                 height: stream.range(2.8, 7.5),
-                thickness: stream.range(0.12, 0.26),
+                thickness: stream.range(0.2, 0.36),
                 arm,
                 color: if stream.chance(0.7) { grey(stream, 0.08, 0.65, 0.1) } else { [0.3, 0.22, 0.15] },
             };
             let x = kerb + out * stream.range(0.2, 0.7);
-            let z = 4.5 + 20.0 * stream.unit() * stream.unit();
+            let z = 4.0 + 12.0 * stream.unit() * stream.unit();
             add(thing, x, z, stream);
         }
         for _ in 0..1 + stream.below(3) {
-            let brightness = stream.range(0.4, 0.9);
-            let colors = [paint(stream, brightness, 0.95), grey(stream, 0.05, 0.95, 0.05)];
+            let brightness = stream.range(0.6, 1.0);
+            let colors = [vivid(stream, brightness), grey(stream, 0.55, 1.0, 0.05)];
             let thing = Thing::Sign {
                 height: stream.range(1.9, 3.2),
-                size: stream.range(0.6, 1.3),
+                size: stream.range(0.9, 1.7),
                 shape: stream.below(4),
                 colors,
                 pole: stream.chance(0.85),
             };
             let x = kerb + out * stream.range(0.2, 1.2);
-            let z = 4.5 + 13.0 * stream.unit();
+            let z = 4.0 + 8.0 * stream.unit();
             add(thing, x, z, stream);
         }
         for _ in 0..stream.below(5) {
             let x = kerb + out * walk * stream.range(0.15, 0.85);
-            let z = 4.0 + 14.0 * stream.unit();
+            let z = 3.5 + 9.0 * stream.unit();
             add(person(stream), x, z, stream);
         }
         if stream.chance(0.6) {
@@ -120,7 +120,7 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
     for _ in 0..stream.below(3) {
         if stream.chance(0.5) {
             let x = street.road[0] + (street.road[1] - street.road[0]) * stream.unit();
-            let z = stream.range(6.0, 16.0);
+            let z = stream.range(5.0, 12.0);
             add(person(stream), x, z, stream);
         }
     }
@@ -129,9 +129,8 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
 
 fn leaves(stream: &mut Stream) -> Color {
     let level = stream.range(0.14, 0.5);
-    match stream.below(5) {
+    match stream.below(4) {
         0 => [level, level * stream.range(0.6, 0.95), level * stream.range(0.3, 0.5)],
-        1 => grey(stream, 0.15, 0.4, 0.15),
         _ => [level * stream.range(0.6, 1.0), level, level * stream.range(0.35, 0.75)],
     }
 }
@@ -145,9 +144,20 @@ fn lacquer(stream: &mut Stream) -> Color {
     }
 }
 
+/// Red, yellow, blue or green paint, as signs have it.
+fn vivid(stream: &mut Stream, brightness: f32) -> Color {
+    let low = brightness * stream.range(0.05, 0.25);
+    match stream.below(4) {
+        0 => [brightness, low, low],
+        1 => [brightness, brightness * 0.8, low],
+        2 => [low, brightness * 0.4, brightness],
+        _ => [low, brightness * 0.7, brightness * 0.3],
+    }
+}
+
 fn person(stream: &mut Stream) -> Thing {
     let cloth = |stream: &mut Stream| {
-        if stream.chance(0.55) {
+        if stream.chance(0.4) {
             grey(stream, 0.04, 0.7, 0.15)
         } else {
             let brightness = stream.range(0.15, 0.8);

@@ -167,7 +167,7 @@ fn ground(street: &Street, offset: f32, v: f32) -> (Color, u8) {
     }
     let kerb = (across - street.road[0]).abs().min((across - street.road[1]).abs());
     if kerb < 0.12 && !on_road {
-        color = shade(color, 1.0 + 0.35 * (lattice(3, 3, street.seed) - 0.4));
+        color = shade(color, if lattice(3, 3, street.seed) < 0.6 { 0.65 } else { 1.3 });
     }
     (hazed(street, shade(color, sunlight(street, across, z)), z), class)
 }
