@@ -1,7 +1,7 @@
 //! Adversarial attacks on segmentation models, one file each.
 //!
 //! ```
-//! use fireproof_attacks::{Attack, AttackConfig, Context, build};
+//! use fireproof_attacks::{AttackConfig, Context, build};
 //! # use burn::tensor::{Device, Tensor};
 //! # use fireproof_tensor::{Batch, victim};
 //! # let model = victim(|images: Tensor<4>| Tensor::cat(vec![images.clone(), images * -1.0], 1));
@@ -52,7 +52,7 @@ pub use goal::Goal;
 pub use gradient_attack::GradientAttack;
 pub use registry::{OptionSpec, Registration, build, list};
 pub use scene::{Scene, Step, Variables};
-pub use start::Start;
+pub use start::{Seeds, Start};
 pub use targets::Target;
 pub use trace::{Trace, TraceRow};
 pub use tracker::Iterate;

@@ -16,6 +16,7 @@ use burn::tensor::{
     Tensor,
     activation::{sigmoid, softmax},
 };
+use fireproof_tensor::ops::weighted_cross_entropy;
 
 use crate::{
     Goal, GradientAttack, OptionSpec, Registration, Step,
@@ -31,20 +32,29 @@ pub struct CosPgd {
 
 impl PixelWeight for CosPgd {
     fn weights(&self, _step: Step, logits: &Tensor<4>, goal: &Goal) -> Option<Tensor<3>> {
-        let [n, k, height, width] = logits.dims();
-        let prediction = match self.activation {
-            Activation::Softmax => softmax(logits.clone(), 1),
-            Activation::Sigmoid => sigmoid(logits.clone()),
+        let cosine = match (self.activation, goal.targets.soft()) {
+            // p_y / ‖p‖₂ = exp(z_y − ½ log Σ exp 2z): the cross-entropy of doubled logits, which has a fast kernel.
+            (Activation::Softmax, None) => {
+                (weighted_cross_entropy(&(logits.clone() * 2.0), &goal.targets, None).loss * -0.5).exp()
+            }
+            (Activation::Softmax, Some(soft)) => cosine(softmax(logits.clone(), 1), soft.clone()),
+            (Activation::Sigmoid, Some(soft)) => cosine(sigmoid(logits.clone()), soft.clone()),
+            (Activation::Sigmoid, None) => cosine(sigmoid(logits.clone()), goal.targets.one_hot(logits.dims()[1])),
         };
-        let length = prediction.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
-        let aligned = (prediction * goal.targets.one_hot(k)).sum_dim(1);
-        let cosine = (aligned / length).reshape([n, height, width]);
         Some(if goal.targeted { cosine * -1.0 + 1.0 } else { cosine })
     }
 
     fn depends_on_total(&self) -> bool {
         false
     }
+}
+
+/// The cosine over the class axis, `[N, K, H, W]` twice → `[N, H, W]`; 0 where one of them is zero (void pixels).
+fn cosine(prediction: Tensor<4>, label: Tensor<4>) -> Tensor<3> {
+    let [n, _, height, width] = label.dims();
+    let length = |x: &Tensor<4>| x.clone().square().sum_dim(1).sqrt();
+    let lengths = (length(&prediction) * length(&label)).clamp_min(1e-12);
+    ((prediction * label).sum_dim(1) / lengths).reshape([n, height, width])
 }
 
 /// The function ψ from logits to a prediction.

@@ -140,7 +140,8 @@ impl Space for Bound<'_> {
 
     fn ascend(&self, mut variables: Variables, mut gradients: Variables, step_size: &Tensor<1>) -> Variables {
         let gradient = self.masked(gradients.remove(0));
-        let direction = self.ball.norm.steepest(gradient);
+        // For ℓ∞ `attack_step` reads the sign itself, in the same pass.
+        let direction = if self.ball.norm == Norm::Linf { gradient } else { self.ball.norm.steepest(gradient) };
         let (current, ball) = (variables.remove(0), &self.ball);
         vec![attack_step(current, direction, self.clean(), ball.norm, step_size, &self.epsilon, ball.range)]
     }

@@ -1,0 +1,14 @@
+//! One test binary, since each links Burn.
+
+mod bounds;
+mod broken;
+mod golden;
+mod independence;
+mod losses;
+mod memory;
+mod naming;
+mod oracle;
+mod parts;
+mod running;
+mod support;
+mod targeted;
