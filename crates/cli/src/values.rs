@@ -10,7 +10,8 @@ impl FromStr for Fraction {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| "expected a number such as 0.03 or 8/255".to_owned());
+        let number =
+            |text: &str| text.trim().parse::<f64>().map_err(|_| "expected a number such as 0.03 or 8/255".to_owned());
         let value = match text.split_once('/') {
             Some((numerator, denominator)) => number(numerator)? / number(denominator)?,
             None => number(text)?,
@@ -54,7 +55,8 @@ impl<T: FromStr> FromStr for Assignment<T> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
-        let parsed = parts.and_then(|(name, value)| Some((name, value.parse().ok()?))).filter(|(name, _)| !name.is_empty());
+        let parsed =
+            parts.and_then(|(name, value)| Some((name, value.parse().ok()?))).filter(|(name, _)| !name.is_empty());
         let (name, value) = parsed.ok_or("expected NAME=VALUE such as base=16")?;
         Ok(Self { name: name.to_owned(), value })
     }

@@ -14,7 +14,10 @@ pub fn root() -> Result<PathBuf> {
     let is_root = |folder: &&Path| folder.join("xtask/src/main.rs").is_file() && folder.join("Cargo.toml").is_file();
     let found = current.ancestors().chain(built.ancestors()).find(is_root).map(Path::to_path_buf);
     found.with_context(|| {
-        format!("{}: found no fireproof workspace here or above, expected a folder with xtask/src/main.rs", current.display())
+        format!(
+            "{}: found no fireproof workspace here or above, expected a folder with xtask/src/main.rs",
+            current.display()
+        )
     })
 }
 
@@ -24,12 +27,17 @@ pub fn root() -> Result<PathBuf> {
 /// When there are none.
 pub fn checkpoints() -> Result<Vec<PathBuf>> {
     let folder = root()?.join("crates/models/checkpoints");
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("{}: found no shipped weights", folder.display()))?;
+    let entries =
+        std::fs::read_dir(&folder).with_context(|| format!("{}: found no shipped weights", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     let is_standard = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("standard"));
     files.sort_by_key(|file| (!is_standard(file), file.clone()));
-    anyhow::ensure!(!files.is_empty(), "{}: found no .safetensors file, expected the shipped weights", folder.display());
+    anyhow::ensure!(
+        !files.is_empty(),
+        "{}: found no .safetensors file, expected the shipped weights",
+        folder.display()
+    );
     Ok(files)
 }
 

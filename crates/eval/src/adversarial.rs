@@ -61,7 +61,8 @@ impl Given {
             let entry: Entry = serde_json::from_value(entry).map_err(|error| broken(&error))?;
             let needed = start.saturating_add(entry.data_offsets.1);
             if available < needed {
-                let message = format!("found {available} bytes, but tensor '{name}' ends at {needed}: the file is cut off");
+                let message =
+                    format!("found {available} bytes, but tensor '{name}' ends at {needed}: the file is cut off");
                 return Err(Error::file(path, message));
             }
             if entry.dtype == "F32" && entry.values().and_then(|n| n.checked_mul(4)) != entry.length() {
@@ -177,7 +178,8 @@ impl Keep {
             let name = if attacked.len() == 1 { ONLY.to_owned() } else { list_name(&rows[row]) };
             let parts = images.iter().map(|image| {
                 let path = self.part(row, image.id);
-                let lost = "its adversarial image was not kept: the run began without --save-adversarial; start it anew";
+                let lost =
+                    "its adversarial image was not kept: the run began without --save-adversarial; start it anew";
                 if !path.exists() {
                     return Err(Error::file(&path, format!("image {}: {lost}", image.name)));
                 }
@@ -190,7 +192,9 @@ impl Keep {
                 lists.push((name, Joined { shape, parts: parts.into_iter().map(|(path, _)| path).collect() }));
             } else {
                 let single = parts.into_iter().zip(images);
-                lists.extend(single.map(|((path, shape), image)| (format!("{name}/{}", image.name), Joined { shape, parts: vec![path] })));
+                lists.extend(single.map(|((path, shape), image)| {
+                    (format!("{name}/{}", image.name), Joined { shape, parts: vec![path] })
+                }));
             }
         }
         write(&self.target, lists)?;

@@ -34,7 +34,8 @@ impl Plan {
         let images = self.images.len() as f64;
         let mut measured: Vec<(usize, &str, f64, f64)> = Vec::new();
         for job in &self.jobs {
-            let same = |(subject, device, ..): &&(usize, &str, f64, f64)| (*subject, *device) == (job.subject, &*job.device);
+            let same =
+                |(subject, device, ..): &&(usize, &str, f64, f64)| (*subject, *device) == (job.subject, &*job.device);
             let (step, pass) = match measured.iter().find(same) {
                 Some(&(_, _, step, pass)) => (step, pass),
                 None => {

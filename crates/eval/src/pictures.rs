@@ -67,8 +67,13 @@ fn panel(path: &Path) -> Result<Panel> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
     let stored: Stored = serde_json::from_str(&text).map_err(|error| Error::file(path, error))?;
     let bytes = |text: &str| -> Result<Vec<u8>> {
-        let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-        pairs.collect::<Option<Vec<u8>>>().ok_or_else(|| Error::file(path, "found a value that is no hexadecimal number"))
+        let pairs = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+        pairs
+            .collect::<Option<Vec<u8>>>()
+            .ok_or_else(|| Error::file(path, "found a value that is no hexadecimal number"))
     };
     let floats = |text: &str| -> Result<Vec<f32>> {
         Ok(bytes(text)?.chunks_exact(4).map(|four| f32::from_be_bytes([four[0], four[1], four[2], four[3]])).collect())

@@ -83,7 +83,9 @@ impl Plan {
         for device in &settings.devices {
             for (subject, facts) in subjects.iter().enumerate() {
                 let first = rows.len();
-                rows.extend(settings.trials.iter().map(|trial| key(trial, facts, dataset.as_ref(), device, settings.seed)));
+                rows.extend(
+                    settings.trials.iter().map(|trial| key(trial, facts, dataset.as_ref(), device, settings.seed)),
+                );
                 for (group, passes) in groups.iter().zip(&costs) {
                     jobs.push(Job {
                         subject,
@@ -131,6 +133,24 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
     ]);
     if dataset.name() == "scenes" {
         plan.insert("generator".into(), fireproof_datasets::scenes::VERSION.to_string());
+    }
+    let mut say = |option: &str, value: String| {
+        let values = plan.entry(option.to_owned()).or_insert_with(String::new);
+        if !values.split(", ").any(|one| one == value) {
+            *values += if values.is_empty() { "" } else { ", " };
+            *values += &value;
+        }
+    };
+    // Rows hold all of this too, but a message about an option is easier to read than one about the third row.
+    for config in settings.trials.iter().filter_map(Trial::config) {
+        say("attacks", config.name.clone());
+        say("eps", exact(config.epsilon).to_string());
+        say("norm", config.norm.to_string());
+        say("restarts", config.restarts.to_string());
+        if !is_single_step(config) {
+            say("alpha", exact(config.step()).to_string());
+            say("steps", config.steps.to_string());
+        }
     }
     for trial in &settings.trials {
         match trial {
@@ -181,7 +201,7 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
             attack: config.name.clone(),
             norm: Some(config.norm.to_string()),
             epsilon: Some(exact(config.epsilon)),
-            alpha: step_size(config).map(exact),
+            alpha: Some(exact(step_size(config))),
             steps: config.steps as u32,
             restarts: config.restarts as u32,
             iterate: Some(config.iterate.to_string()),
@@ -194,9 +214,12 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
 }
 
 /// The step that the attack takes: a single step has the radius' length.
-fn step_size(config: &AttackConfig) -> Option<f32> {
-    let single = AttackConfig::new(&config.name).is_ok_and(|default| default.steps == 1);
-    Some(if single { config.step_size.unwrap_or(config.epsilon) } else { config.step() })
+fn step_size(config: &AttackConfig) -> f32 {
+    if is_single_step(config) { config.step_size.unwrap_or(config.epsilon) } else { config.step() }
+}
+
+fn is_single_step(config: &AttackConfig) -> bool {
+    AttackConfig::new(&config.name).is_ok_and(|default| default.steps == 1)
 }
 
 /// The number that a person meant by this `f32`: a quarter of 1/255 times a whole number, or the shortest decimal.
@@ -222,7 +245,8 @@ fn groups(trials: &[Trial]) -> Result<Vec<Rows>> {
             groups.push(Rows { longest: index, rows: vec![(index, 0)] });
             continue;
         };
-        let joins = |group: &&mut Rows| matches!(&trials[group.longest], Trial::Attack(other) if same_but_steps(config, other));
+        let joins =
+            |group: &&mut Rows| matches!(&trials[group.longest], Trial::Attack(other) if same_but_steps(config, other));
         let shares = build(config)?.contains_shorter_runs();
         match groups.iter_mut().find(joins).filter(|_| shares) {
             Some(group) => {
@@ -251,11 +275,9 @@ fn cost(trials: &[Trial], group: &Rows, (channels, classes): (usize, usize)) -> 
     let pixels = (0..channels * SIDE * SIDE).map(|i| 0.25 + 0.5 * stream.uniform(i as u64)).collect();
     let labels: Vec<u8> = (0..SIDE * SIDE).map(|i| (i % classes) as u8).collect();
     let batch = Batch::from_host(pixels, &labels, [1, channels, SIDE, SIDE], vec![0], &device)?;
-    let scale: Tensor<4> = Tensor::<1>::from_floats(
-        (0..classes).map(|class| 1.0 + class as f32).collect::<Vec<_>>().as_slice(),
-        &device,
-    )
-    .reshape([1, classes, 1, 1]);
+    let scale: Tensor<4> =
+        Tensor::<1>::from_floats((0..classes).map(|class| 1.0 + class as f32).collect::<Vec<_>>().as_slice(), &device)
+            .reshape([1, classes, 1, 1]);
     let stand_in = victim(|images: Tensor<4>| images.mean_dim(1).repeat_dim(1, classes) * scale.clone());
     let counted = Counted::new(&stand_in);
     build(config)?.run(&counted, &batch, &Context::new(0))?;
@@ -280,8 +302,7 @@ mod tests {
             [Trial::Clean, trial("pgd", 3), trial("segpgd", 3), trial("pgd", 10), trial("segpgd", 10), trial("pgd", 7)];
         let groups = groups(&trials).unwrap();
         let found: Vec<_> = groups.iter().map(|group| (group.longest, group.rows.clone())).collect();
-        let expected =
-            [(0, vec![(0, 0)]), (3, vec![(1, 3), (5, 7), (3, 10)]), (2, vec![(2, 3)]), (4, vec![(4, 10)])];
+        let expected = [(0, vec![(0, 0)]), (3, vec![(1, 3), (5, 7), (3, 10)]), (2, vec![(2, 3)]), (4, vec![(4, 10)])];
         assert_eq!(found, expected);
     }
 

@@ -144,9 +144,8 @@ impl Runner<'_> {
     fn all(&mut self) -> Result<()> {
         let done = self.records.done();
         let images = &self.plan.images;
-        let missing = |job: &Job, position: &usize| {
-            job.rows.iter().any(|&(row, _)| !done.contains(&(row, images[*position].id)))
-        };
+        let missing =
+            |job: &Job, position: &usize| job.rows.iter().any(|&(row, _)| !done.contains(&(row, images[*position].id)));
         for job in &self.plan.jobs {
             let recorded = (0..images.len()).filter(|position| !missing(job, position)).count();
             self.progress.done += recorded as u64 * weigh(job.passes);
@@ -185,7 +184,14 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn batch(&mut self, job: &Job, victim: &dyn Victim, device: &Device, work: Work, done: &BTreeSet<(usize, u64)>) -> Result<()> {
+    fn batch(
+        &mut self,
+        job: &Job,
+        victim: &dyn Victim,
+        device: &Device,
+        work: Work,
+        done: &BTreeSet<(usize, u64)>,
+    ) -> Result<()> {
         let clean = batch(&work.samples, device)?;
         let found = match &job.trial {
             Trial::Clean => {
@@ -193,7 +199,12 @@ impl Runner<'_> {
                 vec![Found { row, images: clean.images.clone(), passes: Passes::default(), seconds: 0.0 }]
             }
             Trial::Given { file, set } => {
-                vec![Found { row: job.rows[0].0, images: self.given(file, set, &clean, &work)?, passes: Passes::default(), seconds: 0.0 }]
+                vec![Found {
+                    row: job.rows[0].0,
+                    images: self.given(file, set, &clean, &work)?,
+                    passes: Passes::default(),
+                    seconds: 0.0,
+                }]
             }
             Trial::Attack(config) => {
                 let found = attacked(job, config, victim, &clean, self.plan.seed)?;
@@ -258,7 +269,13 @@ impl Runner<'_> {
             let image = given.image(set, &self.plan.images, position, shape)?;
             if let Some(&wrong) = image.iter().find(|pixel| !(0.0..=1.0).contains(*pixel)) {
                 let (attack, expected) = (Given::attack_name(set), "0 to 1".to_owned());
-                return Err(Error::Outside { attack, image: sample.name.clone(), what: "a pixel", found: wrong, expected });
+                return Err(Error::Outside {
+                    attack,
+                    image: sample.name.clone(),
+                    what: "a pixel",
+                    found: wrong,
+                    expected,
+                });
             }
             pixels.extend(image);
         }

@@ -38,6 +38,16 @@ pub enum Trial {
     },
 }
 
+impl Trial {
+    /// The attack's settings, if it is one.
+    pub fn config(&self) -> Option<&AttackConfig> {
+        match self {
+            Self::Attack(config) => Some(config),
+            Self::Clean | Self::Given { .. } => None,
+        }
+    }
+}
+
 /// Which images are attacked.
 #[derive(Clone, Debug)]
 pub struct DataSettings {
@@ -60,6 +70,8 @@ pub enum Selection {
     All,
     /// The first so many in list order.
     First(usize),
+    /// Likewise, or all where there are fewer.
+    AtMost(usize),
     /// Those named in a file, one a line, in its order.
     Named(PathBuf),
 }
@@ -75,10 +87,12 @@ impl DataSettings {
         Ok(match &self.selection {
             Selection::All => whole,
             Selection::First(count) if *count > whole.len() => {
-                let expected = format!("at most {}, the size of {} split `{}`", whole.len(), whole.name(), whole.split());
+                let expected =
+                    format!("at most {}, the size of {} split `{}`", whole.len(), whole.name(), whole.split());
                 return Err(Error::setting("--images", count, expected));
             }
-            Selection::First(count) => Box::new(Subset::first(whole, *count)?),
+            Selection::First(0) | Selection::AtMost(0) => return Err(Error::setting("--images", 0, "at least 1")),
+            Selection::First(count) | Selection::AtMost(count) => Box::new(Subset::first(whole, *count)?),
             Selection::Named(file) => {
                 let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
                 let names: Vec<String> =

@@ -102,7 +102,8 @@ fn short_names(paths: &[&Path]) -> Result<Vec<String>> {
     let unique = |name: &str, parts: usize| paths.iter().filter(|other| tail(other, parts) == name).count() == 1;
     let short = |path: &&Path| {
         let parts = (1..=deepest).find(|&parts| unique(&tail(path, parts), parts));
-        let parts = parts.ok_or_else(|| Error::setting("--weights", format!("{} twice", path.display()), "each once"))?;
+        let parts =
+            parts.ok_or_else(|| Error::setting("--weights", format!("{} twice", path.display()), "each once"))?;
         Ok(tail(path, parts))
     };
     paths.iter().map(short).collect()

@@ -22,9 +22,9 @@ fn two_equal_runs_differ_only_in_seconds_and_leave_every_file() {
     for file in ["results.csv", "report.html", "records.jsonl", "panels.png"] {
         assert!(lab.path("a").join(file).is_file(), "{file}");
     }
-    let curves = fs::read_dir(lab.path("a")).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("curves")
-    });
+    let curves = fs::read_dir(lab.path("a"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("curves"));
     assert!(curves.count() >= 2, "mIoU and MisRatio against iterations");
 }
 
@@ -44,7 +44,8 @@ fn rows_say_what_the_schema_asks_for() {
     let results: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(results["schema"], 1);
     let rows = results["rows"].as_array().unwrap();
-    let named: Vec<_> = rows.iter().map(|row| (row["attack"].as_str().unwrap(), row["steps"].as_u64().unwrap())).collect();
+    let named: Vec<_> =
+        rows.iter().map(|row| (row["attack"].as_str().unwrap(), row["steps"].as_u64().unwrap())).collect();
     assert_eq!(named, [("none", 0), ("fgsm", 1), ("pgd", 2), ("pgd", 4), ("segpgd", 2), ("segpgd", 4)]);
     let pgd = &rows[3];
     for (field, value) in [
@@ -91,12 +92,14 @@ fn one_long_trace_gives_the_rows_of_shorter_runs() {
 fn a_plan_counts_passes_exactly_and_runs_nothing() {
     let lab = Lab::new();
     let arguments = ["--attacks", "fgsm,segpgd", "--steps", "2,5", "--out", "a"];
-    let plan: Value = serde_json::from_str(&lab.bench(&["standard"], &with(&arguments, &["--plan", "--json"])).good()).unwrap();
+    let plan: Value =
+        serde_json::from_str(&lab.bench(&["standard"], &with(&arguments, &["--plan", "--json"])).good()).unwrap();
     assert!(!lab.path("a").exists());
     assert!(plan["estimate"]["seconds"].as_f64().unwrap() > 0.0);
     lab.bench(&["standard"], &arguments).good();
     let results = timeless(&lab.path("a/results.json"));
-    let sum = |field: &str| results["rows"].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum::<u64>();
+    let sum =
+        |field: &str| results["rows"].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum::<u64>();
     for field in ["forward_passes", "backward_passes"] {
         assert_eq!(plan["estimate"][field].as_u64().unwrap(), sum(field), "{field}");
     }
@@ -108,7 +111,10 @@ fn a_plan_counts_passes_exactly_and_runs_nothing() {
     assert_eq!(shared["estimate"]["backward_passes"], 25);
     assert_eq!(shared["estimate"]["forward_passes"], 40);
     let words = lab.bench(&["standard"], &["--attacks", "pgd", "--steps", "2,5", "--plan"]).good();
-    assert!(words.contains("40 forward and 25 backward passes") && words.contains(" h)") && words.contains("GiB"), "{words}");
+    assert!(
+        words.contains("40 forward and 25 backward passes") && words.contains(" h)") && words.contains("GiB"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -139,7 +145,8 @@ fn another_plan_or_other_weights_are_refused_by_name() {
     lab.bench(&["standard"], &with(QUICK, &["--out", "a"])).good();
     let resume = |more: &[&str]| lab.bench(&["standard"], &with(QUICK, &with(&["--out", "a", "--resume"], more)));
     resume(&["--seed", "3"]).bad(&["another run", "seed", "\"0\"", "\"3\""]);
-    resume(&["--eps", "4/255"]).bad(&["rows[1].epsilon"]);
+    resume(&["--eps", "4/255"]).bad(&["another run", "plan.eps", "0.0313", "0.0156"]);
+    resume(&["--steps", "5"]).bad(&["plan.steps", "2, 4, 5"]);
     lab.bench(&["segpgd3-at"], &with(QUICK, &["--out", "a", "--resume"])).bad(&["another run", "training"]);
     let changed = lab.path("best.safetensors");
     fs::copy(weights("standard"), &changed).unwrap();
@@ -165,8 +172,11 @@ fn saved_adversarial_images_score_the_same_when_they_come_back() {
     let bytes = fs::read(lab.path("adv.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(file.tensor("images").unwrap().shape(), [3, 3, 24, 32]);
-    lab.bench(&["standard"], &["--images", "2", "--adversarial", "adv.safetensors", "--out", "other"])
-        .bad(&["adv.safetensors", "[3, 3, 24, 32]", "[2, 3, 24, 32]"]);
+    lab.bench(&["standard"], &["--images", "2", "--adversarial", "adv.safetensors", "--out", "other"]).bad(&[
+        "adv.safetensors",
+        "[3, 3, 24, 32]",
+        "[2, 3, 24, 32]",
+    ]);
 }
 
 #[test]

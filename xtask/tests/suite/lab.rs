@@ -61,8 +61,11 @@ impl Ran {
 
 /// Runs the binary in `folder`.
 pub fn run_in(folder: &Path, arguments: &[&str]) -> Ran {
-    let Output { status, stdout, stderr } =
-        Command::new(env!("CARGO_BIN_EXE_xtask")).current_dir(folder).args(arguments).output().expect("the binary starts");
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .expect("the binary starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
     Ran { ok: status.success(), out: text(stdout), err: text(stderr) }
 }
@@ -79,8 +82,30 @@ fn shared() -> &'static Path {
         std::fs::write(folder.path().join("tiny.toml"), DATA).unwrap();
         for (recipe, seed) in [("standard", "0"), ("segpgd3-at", "1")] {
             let arguments = [
-                "train", "--recipe", recipe, "--data", "tiny.toml", "--set", "base=4", "--set", "levels=2", "--epochs", "2",
-                "--batch", "8", "--lr", "0.05", "--seed", seed, "--out", recipe, "--json",
+                "train",
+                "--recipe",
+                recipe,
+                "--data",
+                "tiny.toml",
+                "--set",
+                "base=4",
+                "--set",
+                "levels=2",
+                "--epochs",
+                "16",
+                "--batch",
+                "8",
+                "--lr",
+                "0.05",
+                "--head-factor",
+                "1",
+                "--val-every",
+                "8",
+                "--seed",
+                seed,
+                "--out",
+                recipe,
+                "--json",
             ];
             let summary: Value = serde_json::from_str(&run_in(folder.path(), &arguments).good()).unwrap();
             assert_eq!(summary["outcome"], "finished");
@@ -113,7 +138,10 @@ impl Lab {
     pub fn bench(&self, recipes: &[&str], arguments: &[&str]) -> Ran {
         let data = data();
         let weights: Vec<String> = recipes.iter().flat_map(|recipe| ["--weights".into(), weights(recipe)]).collect();
-        let all = ["bench", "--data", &data].into_iter().chain(weights.iter().map(String::as_str)).chain(arguments.iter().copied());
+        let all = ["bench", "--data", &data]
+            .into_iter()
+            .chain(weights.iter().map(String::as_str))
+            .chain(arguments.iter().copied());
         self.run(&all.collect::<Vec<_>>())
     }
 }

@@ -14,7 +14,8 @@ fn of_bench() {
     let lab = Lab::new();
     let good = weights("standard");
     let data = data();
-    let bench = |more: &[&str]| lab.run(&[&["bench", "--data", &data, "--weights", &good, "--out", "a"], more].concat());
+    let bench =
+        |more: &[&str]| lab.run(&[&["bench", "--data", &data, "--weights", &good, "--out", "a"], more].concat());
     bench(&["--attacks", "pgdd"]).bad(&["'pgdd'", "expected one of", "segpgd"]);
     bench(&["--eps", "8"]).bad(&["epsilon is 8", "1/255"]);
     bench(&["--eps", "8/0"]).bad(&["8/0", "--eps", "8/255"]);
@@ -35,7 +36,11 @@ fn of_bench() {
     refused(&lab, &["bench", "--data", &data, "--out", "a"], &["--weights"]);
     refused(&lab, &["bench", "--data", &data, "--weights", "none.pth", "--out", "a"], &["none.pth"]);
     fs::write(lab.path("text.safetensors"), "no weights").unwrap();
-    refused(&lab, &["bench", "--data", &data, "--weights", "text.safetensors", "--out", "a"], &["text.safetensors", "expected"]);
+    refused(
+        &lab,
+        &["bench", "--data", &data, "--weights", "text.safetensors", "--out", "a"],
+        &["text.safetensors", "expected"],
+    );
     assert!(!lab.path("a").exists(), "a mistake leaves no folder behind");
 }
 
@@ -63,9 +68,8 @@ fn of_predict_and_attack() {
     refused(&lab, &["predict", "--weights", "none.pth", "--image", &image, "--out", "p"], &["none.pth"]);
     fs::write(lab.path("text.png"), "no image").unwrap();
     refused(&lab, &["predict", "--weights", &good, "--image", "text.png", "--out", "p"], &["text.png", "expected"]);
-    let attack = |more: &[&str]| {
-        lab.run(&[&["attack", "--weights", &good, "--image", &image, "--out", "a"], more].concat())
-    };
+    let attack =
+        |more: &[&str]| lab.run(&[&["attack", "--weights", &good, "--image", &image, "--out", "a"], more].concat());
     attack(&["--mask", &image]).bad(&["scene.png", "expected"]);
     attack(&["--mask", "none.png"]).bad(&["none.png"]);
     attack(&["--mask", &mask, "--attack", "segpdg"]).bad(&["'segpdg'", "segpgd"]);

@@ -62,6 +62,16 @@ fn new_crates_compile_pass_their_test_and_are_known_by_name() {
     for name in ["my-attack", "my-model", "my-data"] {
         assert!(list.contains(name), "{name} in {list}");
     }
-    let recipe = cargo(&["run", "--release", "-p", "xtask", "--", "train", "--recipe", "crates/my-defense/recipe.toml", "--explain"]);
+    let recipe = cargo(&[
+        "run",
+        "--release",
+        "-p",
+        "xtask",
+        "--",
+        "train",
+        "--recipe",
+        "crates/my-defense/recipe.toml",
+        "--explain",
+    ]);
     assert!(recipe.contains("my-defense"), "{recipe}");
 }

@@ -11,10 +11,9 @@ fn predict_writes_classes_colours_and_logits_at_the_images_size() {
     let lab = Lab::new();
     let (image, _) = picture(&lab);
     let arguments = ["predict", "--weights", &weights("standard"), "--image", &image, "--out", "p", "--json"];
-    let shares: Value = serde_json::from_str(
-        &lab.run(&[&arguments[..], &["--save-logits", "logits.safetensors"]].concat()).good(),
-    )
-    .unwrap();
+    let shares: Value =
+        serde_json::from_str(&lab.run(&[&arguments[..], &["--save-logits", "logits.safetensors"]].concat()).good())
+            .unwrap();
     let total: f64 = shares["shares"].as_object().unwrap().values().map(|share| share.as_f64().unwrap()).sum();
     assert!((total - 1.0).abs() < 1e-9, "{total}");
     let bytes = fs::read(lab.path("logits.safetensors")).unwrap();
@@ -36,8 +35,22 @@ fn attack_writes_the_exact_image_the_rounded_one_and_panels() {
     let lab = Lab::new();
     let (image, mask) = picture(&lab);
     let arguments = [
-        "attack", "--weights", &weights("standard"), "--image", &image, "--mask", &mask, "--attack", "segpgd", "--steps", "8",
-        "--eps", "8/255", "--out", "a", "--json",
+        "attack",
+        "--weights",
+        &weights("standard"),
+        "--image",
+        &image,
+        "--mask",
+        &mask,
+        "--attack",
+        "segpgd",
+        "--steps",
+        "8",
+        "--eps",
+        "8/255",
+        "--out",
+        "a",
+        "--json",
     ];
     let found: Value = serde_json::from_str(&lab.run(&arguments).good()).unwrap();
     let accuracy = |name: &str| found["scores"][name]["pixel_accuracy"].as_f64().unwrap();
@@ -47,7 +60,10 @@ fn attack_writes_the_exact_image_the_rounded_one_and_panels() {
     for file in ["a/scene-adversarial.png", "a/scene-adversarial.safetensors", "a/scene-panels.png"] {
         assert!(lab.path(file).is_file(), "{file}");
     }
-    let (clean, attacked) = (image::open(&image).unwrap().into_rgb8(), image::open(lab.path("a/scene-adversarial.png")).unwrap().into_rgb8());
+    let (clean, attacked) = (
+        image::open(&image).unwrap().into_rgb8(),
+        image::open(lab.path("a/scene-adversarial.png")).unwrap().into_rgb8(),
+    );
     let largest = clean.as_raw().iter().zip(attacked.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
     assert!((1..=8).contains(&largest), "{largest}");
 }
@@ -85,15 +101,30 @@ fn doctor_says_what_is_missing_and_how_to_get_it() {
 fn data_is_listed_and_checked() {
     let lab = Lab::new();
     assert!(lab.run(&["data", "list"]).good().contains("camvid"));
-    let report: Value = serde_json::from_str(&lab.run(&["data", "check", &data(), "--split", "val", "--json"]).good()).unwrap();
+    let report: Value =
+        serde_json::from_str(&lab.run(&["data", "check", &data(), "--split", "val", "--json"]).good()).unwrap();
     assert_eq!(report["samples"], 4);
 }
 
 #[test]
 fn speed_has_the_keys_of_the_script_it_is_compared_with() {
     let lab = Lab::new();
-    let arguments =
-        ["speed", "--model", "unet", "--base", "4", "--size", "32", "48", "--batch", "2", "--threads", "1", "--runs", "1"];
+    let arguments = [
+        "speed",
+        "--model",
+        "unet",
+        "--base",
+        "4",
+        "--size",
+        "32",
+        "48",
+        "--batch",
+        "2",
+        "--threads",
+        "1",
+        "--runs",
+        "1",
+    ];
     let line: Value = serde_json::from_str(&lab.run(&arguments).good()).unwrap();
     assert_eq!((&line["model"], &line["size"][0], &line["size"][1]), (&"unet".into(), &32.into(), &48.into()));
     for key in ["forward_s", "input_gradient_s", "segpgd_step_s", "train_step_s", "peak_rss_mib"] {

@@ -99,7 +99,8 @@ impl Attack {
         let batch = Batch::from_host(image.data.clone(), &mask.data, dims, vec![0], &device)?;
         let victim = network.victim();
         let adversarial = attack.run(&victim, &batch, &Context::new(self.seed))?;
-        let pixels: Vec<f32> = adversarial.images.to_data().convert::<f32>().try_to_vec().expect("floats convert to f32");
+        let pixels: Vec<f32> =
+            adversarial.images.to_data().convert::<f32>().try_to_vec().expect("floats convert to f32");
 
         let before = predict(&*victim, batch.images.clone())?;
         let after = predict(&*victim, adversarial.images.clone())?;
@@ -116,7 +117,12 @@ impl Attack {
         fireproof_eval::adversarial::save(&path("adversarial.safetensors"), &[("images", &dims, &pixels)])?;
         let bytes = |classes: &[i32]| classes.iter().map(|&class| u8::try_from(class).unwrap_or(254)).collect();
         let panel = Panel {
-            caption: format!("{}, {} steps, ε = {}, image {stem}", config.name, config.steps, labels::fraction(config.epsilon.into())),
+            caption: format!(
+                "{}, {} steps, ε = {}, image {stem}",
+                config.name,
+                config.steps,
+                labels::fraction(config.epsilon.into())
+            ),
             height: image.height,
             width: image.width,
             range: [0.0, 1.0],

@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use fireproof_attacks::{AttackConfig, Iterate};
 use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
 use fireproof_eval::presets::{PRESETS, Preset, preset};
 use fireproof_eval::{Options, Plan, Selection, Settings, Trial, expand};
-use fireproof_report::{Format, RECORDS_FILE, REPORT_FILE, Records, Table, labels};
+use fireproof_report::{Format, RECORDS_FILE, REPORT_FILE, Table, labels};
 use fireproof_tensor::Norm;
 use serde_json::json;
 
@@ -151,9 +151,16 @@ impl Bench {
             not_run: preset.lacks.iter().map(|sentence| (*sentence).to_owned()).collect(),
         };
         let mut display = Display::new();
-        let results = plan.run(&folder, &options, &mut |progress| display.show(progress));
+        let mut made = 0;
+        let results = plan.run(&folder, &options, &mut |progress| {
+            made = progress.made;
+            display.show(progress);
+        });
         display.finish();
-        let results = results.with_context(|| self.advice(&folder))?;
+        if results.is_err() && made > 0 {
+            eprintln!("what was found so far is kept; go on with --resume --out {}", folder.display());
+        }
+        let results = results?;
         if self.json {
             return Ok(writeln!(out, "{}", results.to_json())?);
         }
@@ -165,25 +172,20 @@ impl Bench {
         Ok(writeln!(out, "Report: {}", workspace::shown(&report))?)
     }
 
-    fn advice(&self, folder: &Path) -> String {
-        let recorded = Records::read(&folder.join(RECORDS_FILE)).map_or(0, |records| records.iter().count());
-        match recorded {
-            0 => "the run stopped".into(),
-            count => format!("the run stopped; {count} records are kept, go on with --resume --out {}", folder.display()),
-        }
-    }
-
     fn settings(&self, preset: &Preset) -> Result<Settings> {
         let selection = match (&self.frames, self.images) {
             (Some(file), _) => Selection::Named(file.clone()),
             (None, Some(count)) => Selection::First(count),
-            (None, None) => preset.images.map_or(Selection::All, Selection::First),
+            (None, None) => preset.images.map_or(Selection::All, Selection::AtMost),
         };
         let Ok(split) = self.split.parse::<Split>();
         let data = self.data.settings(split, selection);
         let files = if self.weights.is_empty() {
             let shipped = self.data.data == "scenes" && self.model.model.is_none();
-            ensure!(shipped, "--weights: found none, expected at least one file (the shipped models are made for --data scenes)");
+            ensure!(
+                shipped,
+                "--weights: found none, expected at least one file (the shipped models are made for --data scenes)"
+            );
             workspace::checkpoints()?
         } else {
             self.weights.clone()
@@ -209,7 +211,12 @@ impl Bench {
         for option in &self.attack_options {
             let attack = option.name.split_once('.').map(|(attack, _)| attack);
             let known = attack.is_some_and(|attack| names.iter().any(|name| name == attack));
-            ensure!(known, "--attack-option: found '{}', expected ATTACK.NAME of one of {}", option.name, names.join(", "));
+            ensure!(
+                known,
+                "--attack-option: found '{}', expected ATTACK.NAME of one of {}",
+                option.name,
+                names.join(", ")
+            );
         }
         let steps = if self.steps.is_empty() { preset.steps } else { &self.steps };
         let configs = expand(&names, steps, |config| {
@@ -242,7 +249,8 @@ impl Bench {
             let rows = &plan.header.rows;
             return Ok(json!({ "images": plan.images.len(), "estimate": estimate, "rows": rows }).to_string() + "\n");
         }
-        let mut text = format!("{} images of {}, split {}\n", plan.images.len(), plan.dataset.name(), plan.dataset.split());
+        let mut text =
+            format!("{} images of {}, split {}\n", plan.images.len(), plan.dataset.name(), plan.dataset.split());
         for job in &plan.jobs {
             let rows: Vec<String> = job.rows.iter().map(|&(row, _)| row_name(&plan.header.rows[row])).collect();
             let key = &plan.header.rows[job.rows[0].0];
@@ -270,7 +278,14 @@ impl Bench {
 
 fn row_name(key: &fireproof_report::RowKey) -> String {
     match key.steps {
-        0 => if key.attack == "none" { "clean".into() } else { key.attack.clone() },
+        0 => {
+            if key.attack == "none" {
+                "clean".into()
+            } else {
+                key.attack.clone()
+            }
+        }
+        1 => key.attack.clone(),
         steps => format!("{}-{steps}", key.attack),
     }
 }
@@ -298,7 +313,8 @@ fn command_line() -> String {
     let mut skip = false;
     for argument in arguments {
         let of_place = argument == "--out" || argument == "--save-adversarial";
-        let joined = argument == "--resume" || argument.starts_with("--out=") || argument.starts_with("--save-adversarial=");
+        let joined =
+            argument == "--resume" || argument.starts_with("--out=") || argument.starts_with("--save-adversarial=");
         if !skip && !of_place && !joined {
             words.push(if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument });
         }

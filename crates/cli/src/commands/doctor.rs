@@ -53,11 +53,19 @@ impl Doctor {
         writeln!(out, "fireproof {}, commit {}, Burn {BURN}", facts::VERSION, facts::commit())?;
         writeln!(out, "machine    {}", facts::machine())?;
         writeln!(out, "threads    {threads}")?;
-        writeln!(out, "vectors    {}", if instructions.is_empty() { "portable".into() } else { instructions.join(", ") })?;
+        writeln!(
+            out,
+            "vectors    {}",
+            if instructions.is_empty() { "portable".into() } else { instructions.join(", ") }
+        )?;
         if let Some((total, available)) = memory::machine() {
             writeln!(out, "memory     {:.1} GiB, {:.1} GiB available", gib(total), gib(available))?;
         }
-        writeln!(out, "allocator  {}", if kept { "keeps freed memory" } else { "the system's; freed memory may be returned, which costs time" })?;
+        writeln!(
+            out,
+            "allocator  {}",
+            if kept { "keeps freed memory" } else { "the system's; freed memory may be returned, which costs time" }
+        )?;
         writeln!(out, "backends")?;
         for probe in &probes {
             let answer = match &probe.answer {

@@ -137,7 +137,8 @@ fn add_line(text: &str, line: &str, belongs: impl Fn(&str) -> bool) -> Option<St
 
 fn check_name(name: &str) -> Result<()> {
     let words = name.split('-').all(|word| {
-        word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     });
     ensure!(words, "NAME: found '{name}', expected lower-case words joined by hyphens, such as my-attack");
     Ok(())
@@ -152,7 +153,8 @@ fn type_name(name: &str) -> String {
 fn cargo_toml(name: &str, template: &Template) -> String {
     let about = template.about;
     let head = format!("[package]\nname = \"{name}\"\ndescription = \"{about} for fireproof.\"\n");
-    let inherited = ["version", "edition", "rust-version", "license"].map(|field| format!("{field}.workspace = true\n")).concat();
+    let inherited =
+        ["version", "edition", "rust-version", "license"].map(|field| format!("{field}.workspace = true\n")).concat();
     let dependencies: String = template.dependencies.iter().map(|name| format!("{name}.workspace = true\n")).collect();
     format!("{head}{inherited}publish = false\n\n[lints]\nworkspace = true\n\n[dependencies]\n{dependencies}")
 }

@@ -57,7 +57,10 @@ impl Speed {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or(cores);
         ensure!(threads > 0, "--threads: found 0, expected at least 1");
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot set the number of threads")?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("cannot set the number of threads")?;
         let device = fireproof_tensor::device::open(&self.device)?;
         let names: Vec<String> = (0..self.classes).map(|class| format!("class {class}")).collect();
         let mut architecture = Architecture::new(&self.model, &names)?;
@@ -97,7 +100,13 @@ impl Speed {
         Ok(Batch::from_host(pixels, &labels, dims, (0..self.batch as u64).collect(), device)?)
     }
 
-    fn frozen(&self, network: &dyn Network, batch: &Batch, device: &Device, row: &mut Map<String, Value>) -> Result<()> {
+    fn frozen(
+        &self,
+        network: &dyn Network,
+        batch: &Batch,
+        device: &Device,
+        row: &mut Map<String, Value>,
+    ) -> Result<()> {
         let victim = network.victim();
         let forward = self.median(device, || {
             victim.logits(batch.images.clone())?;

@@ -128,7 +128,11 @@ impl Train {
         };
         control.stop.on_signals()?;
         let summary = train(&config, &mut *network, training.into(), validation.into(), &folder, &control)?;
-        if self.json { writeln!(out, "{}", to_json(&summary))? } else { write!(out, "{}", in_words(&summary))? }
+        if self.json {
+            writeln!(out, "{}", to_json(&summary))?
+        } else {
+            write!(out, "{}", in_words(&summary))?
+        }
         Ok(())
     }
 
@@ -240,7 +244,8 @@ fn in_words(summary: &Summary) -> String {
     let mut text = format!("{} after {} steps, {} epochs\n", outcome(summary), summary.steps, summary.epochs.len());
     if let Some(best) = &summary.best {
         let (clean, robust) = (percent(best.clean_miou), percent(best.robust_miou));
-        text += &format!("best: epoch {}, validation mIoU {clean} clean, {robust} under the recipe's attack\n", best.epoch);
+        text +=
+            &format!("best: epoch {}, validation mIoU {clean} clean, {robust} under the recipe's attack\n", best.epoch);
         text += &format!("{}\n", summary.checkpoint.with_file_name(fireproof_defenses::BEST).display());
     }
     if summary.outcome == Outcome::Interrupted {
