@@ -75,7 +75,12 @@ impl Conv2d {
 
     fn with(builder: &Builder, spec: ConvSpec, init: Init) -> Self {
         let shape = [spec.output, spec.input / spec.options.groups, spec.kernel, spec.kernel];
-        Self { weight: builder.weight("weight", shape, init), bias: None, options: spec.options, cache: WeightCache::default() }
+        Self {
+            weight: builder.weight("weight", shape, init),
+            bias: None,
+            options: spec.options,
+            cache: WeightCache::default(),
+        }
     }
 
     /// `[N, Ci, H, W]` → `[N, Co, Ho, Wo]`.

@@ -131,11 +131,7 @@ impl FlexOp for Normalise {
             );
         });
         let vector = |values: &[f32]| flex::written([values.len()], |out| out.copy_from_slice(values));
-        vec![
-            needed[0].then_some(at_x),
-            needed[1].then(|| vector(&gamma)),
-            needed[2].then(|| vector(&beta)),
-        ]
+        vec![needed[0].then_some(at_x), needed[1].then(|| vector(&gamma)), needed[2].then(|| vector(&beta))]
     }
 }
 

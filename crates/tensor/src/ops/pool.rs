@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn values_and_gradients_are_those_of_burn() {
-        for (maximum, kernel, stride, padding) in [(true, 2, 2, 0), (true, 3, 2, 1), (false, 3, 2, 1), (false, 2, 2, 0)] {
+        for (maximum, kernel, stride, padding) in [(true, 2, 2, 0), (true, 3, 2, 1), (false, 3, 2, 1), (false, 2, 2, 0)]
+        {
             let x = Tensor::<4>::random([2, 3, 9, 8], Distribution::Normal(0.0, 1.0), &Device::flex());
             let run = |ours: bool| {
                 let x = x.clone().autodiff().require_grad();
