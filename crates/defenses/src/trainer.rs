@@ -285,6 +285,9 @@ impl<'a> Trainer<'a> {
     fn run(&mut self) -> Result<Summary> {
         let (epochs, steps) = (self.config.epochs, self.steps());
         let mut progress = Progress::new(self.control.display, epochs, steps, self.state.step);
+        if self.control.resume && self.saved.is_none() {
+            progress.note(&format!("nothing to resume in {}: starting", self.out.display()));
+        }
         if self.saved.is_some() {
             let State { step, position, .. } = &self.state;
             progress.note(&format!("resumed at epoch {}, step {step} of {steps}", position.epoch + 1));

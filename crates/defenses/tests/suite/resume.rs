@@ -30,7 +30,7 @@ fn end(folder: &Path) -> End {
     let checkpoint = Checkpoint::read(&path).unwrap();
     let last = bits(&checkpoint.parameters(&path, &*network(5)).unwrap());
     let best = bits(
-        &fireproof_models::load(&folder.join(BEST), &Default::default(), &burn::tensor::Device::flex())
+        &fireproof_models::load(folder.join(BEST), &Default::default(), &burn::tensor::Device::flex())
             .unwrap()
             .network
             .parameters(),
@@ -133,6 +133,40 @@ fn a_run_interrupted_after_every_step_ends_in_the_same_bits() {
     assert_eq!(runs, 5);
     assert!(bits(&last.parameters()) == bits(&network.parameters()));
     assert!(end(parts.path()) == end(whole.path()));
+}
+
+#[test]
+fn every_part_of_a_checkpoint_matters_to_the_end() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&stateful(), whole.path(), &silent()).unwrap();
+    let part = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let stop = Stop::default();
+        stop.request();
+        run(&stateful(), part.path(), &Control { resume: true, stop, ..silent() }).unwrap();
+    }
+    let resumed = |change: &dyn Fn(&mut Checkpoint)| {
+        let mut checkpoint = Checkpoint::read(&part.path().join(CHECKPOINT)).unwrap();
+        assert_eq!(checkpoint.state.step, 3);
+        change(&mut checkpoint);
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint.write(&folder.path().join(CHECKPOINT)).unwrap();
+        run(&stateful(), folder.path(), &Control { resume: true, ..silent() }).unwrap();
+        end(folder.path())
+    };
+    let expected = end(whole.path());
+    assert!(resumed(&|_| {}) == expected);
+    let forgotten = stateful().optimizer.build().into_bytes().unwrap();
+    assert!(resumed(&|checkpoint| checkpoint.optimizer = forgotten.to_vec()) != expected, "momentum");
+    assert!(resumed(&|checkpoint| checkpoint.state.position.batch = 2) != expected, "data position");
+    assert!(resumed(&|checkpoint| checkpoint.state.step = 2) != expected, "schedule and random starts");
+    assert!(resumed(&|checkpoint| checkpoint.state.loss_sum = 0.0) != expected, "mean loss of the epoch");
+    let average = |checkpoint: &mut Checkpoint| {
+        let averages = checkpoint.stages.values_mut().find(|state| !state.is_empty()).unwrap();
+        let head = averages.get_mut("head.bias").unwrap();
+        *head = burn::tensor::TensorData::new(vec![1.0f32; head.num_elements()], head.shape().clone());
+    };
+    assert!(resumed(&average).1 != expected.1, "moving average");
 }
 
 #[test]

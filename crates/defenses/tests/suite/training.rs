@@ -24,6 +24,12 @@ fn training_on_scenes_lowers_the_loss_and_ends_in_a_checkpoint() {
     let saved = Checkpoint::read(&folder.path().join(CHECKPOINT)).unwrap();
     assert_eq!(bits(&saved.parameters(&summary.checkpoint, &*trained).unwrap()), bits(&trained.parameters()));
     assert!(bits(&network(5).parameters()) != bits(&trained.parameters()));
+
+    // A run's file is a weight file too.
+    let loaded =
+        fireproof_models::load(&summary.checkpoint, &Default::default(), &burn::tensor::Device::flex()).unwrap();
+    assert_eq!(bits(&loaded.network.parameters()), bits(&trained.parameters()));
+    assert_eq!((loaded.report.described, loaded.report.unused), (true, vec!["training.optimizer".to_string()]));
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn the_best_weights_are_those_with_the_highest_validation_score() {
     assert_eq!(best.clean_miou, Some(highest), "{scores:?}");
     assert_eq!(best.epoch, 1 + scores.iter().position(|&s| s == highest).unwrap(), "the first of equals");
     // Three of six images, spread over the list: what the score says is what the kept weights do on them.
-    let kept = fireproof_models::load(&folder.path().join(BEST), &Default::default(), &burn::tensor::Device::flex())
+    let kept = fireproof_models::load(folder.path().join(BEST), &Default::default(), &burn::tensor::Device::flex())
         .unwrap()
         .network;
     assert_eq!(miou(&*kept, &*held_out.data, &[0, 2, 4]), highest);
