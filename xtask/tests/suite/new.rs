@@ -21,7 +21,7 @@ fn workspace() -> tempfile::TempDir {
     write("Cargo.toml", &manifest.replace("path = \"crates/", &here));
     write("Cargo.lock", &fs::read_to_string(root.join("Cargo.lock")).unwrap());
     for file in ["xtask/Cargo.toml", "xtask/src/main.rs"] {
-        write(file, &fs::read_to_string(root.join(file)).unwrap().split("\n[[test]]").next().unwrap().to_owned());
+        write(file, &fs::read_to_string(root.join(file)).unwrap().split("\n[[test]]").next().unwrap());
     }
     write("xtask/src/plugins.rs", "//! Crates that register something.\n");
     folder
