@@ -30,11 +30,11 @@ impl Threat for PixelBall {
         let radius = Context::per_sample("epsilon", scene.context.epsilon, self.epsilon, scene.batch.len())?;
         self.accept(clean, &scene.batch.ids)?;
         let mask = scene.context.mask.map(|mask| fit(mask, clean)).transpose()?;
-        if let Some(start) = scene.context.start {
-            if start.dims() != clean.dims() {
-                let expected = format!("{:?} like the images", clean.dims());
-                return Err(Error::Argument { what: "start", found: format!("{:?}", start.dims()), expected });
-            }
+        if let Some(start) = scene.context.start
+            && start.dims() != clean.dims()
+        {
+            let expected = format!("{:?} like the images", clean.dims());
+            return Err(Error::Argument { what: "start", found: format!("{:?}", start.dims()), expected });
         }
         let epsilon = radii(&radius, clean);
         Ok(Box::new(Bound { ball: *self, scene: *scene, epsilon, radius, mask }))

@@ -1,0 +1,10 @@
+//! Tests of networks and weight files. One binary, since each links Burn.
+
+mod common;
+mod espnet;
+mod networks;
+mod torchvision;
+mod training;
+mod unet;
+mod untrusted;
+mod weights;
