@@ -74,18 +74,23 @@ pub fn images(dims: [usize; 4], seed: u64) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, dims), &device())
 }
 
-/// Every architecture, as small as its options allow.
+/// Every kind of network, as small as its options allow.
 pub fn architectures() -> Vec<Architecture> {
-    let options: [(&str, &[(&str, usize)]); 8] = [
+    of([
         ("unet", &[("base", 4), ("levels", 3)]),
         ("espnet", &[("p", 1), ("q", 2)]),
         ("pspnet-resnet18", &[("hidden", 16)]),
         ("pspnet-resnet18", &[("deep_stem", 1), ("dilate_first", 0), ("hidden", 16), ("auxiliary", 0)]),
-        ("pspnet-resnet50", &[("hidden", 16)]),
         ("deeplabv3-resnet18", &[]),
-        ("deeplabv3-resnet50", &[("auxiliary", 0)]),
-        ("fcn-resnet50", &[]),
-    ];
+    ])
+}
+
+/// Those with bottlenecks, which take seconds each.
+pub fn large_architectures() -> Vec<Architecture> {
+    of([("pspnet-resnet50", &[("hidden", 16)]), ("deeplabv3-resnet50", &[("auxiliary", 0)]), ("fcn-resnet50", &[])])
+}
+
+fn of<const N: usize>(options: [(&str, &[(&str, usize)]); N]) -> Vec<Architecture> {
     let architecture = |(name, options): (&str, &[(&str, usize)])| {
         let mut architecture = Architecture::new(name, &["a", "b", "c", "d", "e"]).unwrap();
         architecture.options.extend(options.iter().map(|(k, v)| (k.to_string(), *v)));

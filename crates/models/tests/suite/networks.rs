@@ -5,7 +5,7 @@ use fireproof_models::{Group, Kind, Taps, build};
 use fireproof_tensor::Victim;
 use fireproof_tensor::random::Stream;
 
-use crate::common::{architectures, device, host, images, lively, relative, small_unet};
+use crate::common::{architectures, device, host, images, large_architectures, lively, relative, small_unet};
 
 #[test]
 fn logits_have_the_images_size_odd_sizes_too() {
@@ -21,7 +21,7 @@ fn logits_have_the_images_size_odd_sizes_too() {
 
 #[test]
 fn a_victim_agrees_with_its_network_though_batch_norm_is_folded() {
-    for architecture in architectures() {
+    for architecture in architectures().into_iter().chain(large_architectures()) {
         let network = lively(&architecture);
         let x = images([2, 3, 24, 33], 4);
         let expected = host(network.forward(x.clone(), &mut Taps::eval()).logits);
@@ -135,7 +135,7 @@ fn heads_and_backbones_are_told_apart() {
 
 #[test]
 fn dropout_draws_from_the_stream_of_the_pass_only() {
-    let architecture = architectures().swap_remove(5);
+    let architecture = architectures().swap_remove(4);
     let network = build(&architecture, 0, &device()).unwrap();
     let logits = |taps: Taps| host(network.forward(images([2, 3, 16, 16], 9), &mut { taps }).logits);
     let with = |seed| logits(Taps::train_without_update().with_dropout(Stream::new(&[seed])));
