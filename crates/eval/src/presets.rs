@@ -21,8 +21,8 @@ pub struct Preset {
     pub lacks: &'static [&'static str],
 }
 
-const NO_ENSEMBLE: &str = "No ensemble of attacks with best iterates was run (presets fast, standard and full): single attacks of few steps \
-     overestimate robustness, often by far.";
+const NO_ENSEMBLE: &str = "No ensemble of attacks with best iterates was run: single attacks of few steps overestimate robustness, often by \
+     far.";
 
 /// All presets, the default first.
 pub const PRESETS: &[Preset] = &[
