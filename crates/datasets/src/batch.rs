@@ -7,8 +7,6 @@ use crate::{Error, Result, Sample};
 
 /// Puts samples of one size on a device: images `[N, C, H, W]` in `[0, 1]`, labels `[N, H, W]` with void 255, and ids.
 ///
-/// Samples with a single label each (classification) give labels `[N, 1, 1]`.
-///
 /// ```
 /// use burn::tensor::Device;
 /// use fireproof_datasets::{Dataset, Options, Split, batch, open};

@@ -55,7 +55,8 @@ const PRESETS: &str = "'standard', '{attack}{steps}-at' such as 'pgd3-at' or 'se
                        '{attack}{steps}-at-full' (all of it), or the path of a .toml or .json file";
 
 impl Recipe {
-    /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with the SegPGD paper's radius and step.
+    /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with radius 8/255 and step size 0.01 (the SegPGD
+    /// paper: 0.03 and 0.01).
     ///
     /// `{attack}{steps}-at` replaces the second half of each batch by its adversarial images, as the SegPGD paper does;
     /// with `-full` all of it is replaced.

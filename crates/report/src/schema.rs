@@ -123,9 +123,9 @@ pub struct RowKey {
     pub steps: u32,
     /// Independent starts; 0 when not attacked.
     pub restarts: u32,
-    /// Which iterate is scored, `last` or `best`; absent when not attacked.
+    /// Which iterate is scored, `last`, `best-accuracy` or `best-loss`; absent when not attacked.
     pub iterate: Option<String>,
-    /// Where the attack starts, `zero`, `random` or `given`; absent when not attacked.
+    /// Where the attack starts, `zero` or `random`; absent when not attacked.
     pub start: Option<String>,
     /// Whether the attack aims at given labels.
     pub targeted: bool,

@@ -17,7 +17,7 @@
 //!
 //! In two dimensions the transforms apply to columns, then to rows. The classic points 0, ±1, ±2 of F(4×4) lose more than
 //! a digit because powers up to 2³ meet fractions up to 1/24. Here they are 0, ±1/√2, ±√2, ∞: pairs of inverses keep all
-//! matrices near 1 and the error near that of a direct sum (measured: 3·10⁻⁶ relative to the largest output).
+//! matrices near 1 and the error near that of a direct sum (the tests ask for 2·10⁻⁵ of the largest output).
 //! F(2×2) has the points 0, ±1, ∞.
 //!
 //! The input gradient is the same convolution with flipped filters and the channels' roles exchanged. For the weight
