@@ -23,6 +23,38 @@ pub enum Target {
     Permute(Vec<u8>),
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::Class(class) => write!(f, "class={class}"),
+            Target::Remove(class) => write!(f, "remove={class}"),
+            Target::Permute(table) => {
+                let table: Vec<String> = table.iter().map(u8::to_string).collect();
+                write!(f, "permute={}", table.join(","))
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let class = |text: &str| text.trim().parse::<u8>().ok().filter(|&class| class != VOID);
+        let parsed = match text.split_once('=') {
+            Some(("class", value)) => class(value).map(Target::Class),
+            Some(("remove", value)) => class(value).map(Target::Remove),
+            Some(("permute", value)) => value.split(',').map(class).collect::<Option<_>>().map(Target::Permute),
+            _ => None,
+        };
+        parsed.ok_or_else(|| Error::Argument {
+            what: "target",
+            found: format!("'{text}'"),
+            expected: "class=K, remove=K or permute=K0,K1,… with classes 0 to 254".into(),
+        })
+    }
+}
+
 impl Target {
     /// The target map of a batch, `[N, H, W]`.
     ///
@@ -121,6 +153,17 @@ mod tests {
             (0..dims[0] as u64).collect(),
         )?;
         Ok(integers(target.map(&batch)?.labels().clone()))
+    }
+
+    #[test]
+    fn targets_are_read_as_they_are_written() {
+        for text in ["class=3", "remove=0", "permute=1,0,2"] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "class", "class=255", "class=-1", "permute=1,,2", "all=3"] {
+            let error = wrong.parse::<Target>().unwrap_err().to_string();
+            assert!(error.contains("class=K, remove=K or permute=K0,K1"), "{error}");
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use fireproof_attacks::{AttackConfig, Iterate, Start, Target};
 use fireproof_datasets::Split;
 use fireproof_eval::{DataSettings, Selection, Weights};
 use fireproof_models::Overrides;
+use fireproof_tensor::Norm;
 
-use crate::values::{Assignment, Size};
+use crate::values::{Assignment, Fraction, Size};
 
 /// Which images.
 #[derive(Clone, Debug, Args)]
@@ -63,6 +65,71 @@ impl ModelOptions {
             classes: None,
             mean: self.mean.clone(),
             std: self.std.clone(),
+        }
+    }
+}
+
+/// How an attack is to differ from its defaults.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AttackOptions {
+    /// Radius of the perturbation for pixels in 0..1 [default: 8/255, or the preset's]
+    #[arg(long, value_name = "8/255")]
+    pub eps: Option<Fraction>,
+    /// Step size [default: 0.01, at most the radius]
+    #[arg(long, value_name = "0.01")]
+    pub alpha: Option<Fraction>,
+    /// Norm of the perturbation: linf or l2
+    #[arg(long, value_name = "NORM")]
+    pub norm: Option<Norm>,
+    /// The first iterate: random or zero [default: the attack's]
+    #[arg(long, value_name = "START")]
+    pub start: Option<Start>,
+    /// Independent random starts, of which each image keeps the best
+    #[arg(long, value_name = "N")]
+    pub restarts: Option<usize>,
+    /// Which iterate is scored: last, best-accuracy or best-loss
+    #[arg(long)]
+    pub iterate: Option<Iterate>,
+    /// Reach a map instead of leaving the labels: class=K (K everywhere), remove=K (K becomes its nearest neighbour), or
+    /// permute=K0,K1,… (class i becomes Ki)
+    #[arg(long, value_name = "MAP")]
+    pub target: Option<Target>,
+    /// A setting that only one attack has, for instance cospgd.activation=sigmoid
+    #[arg(long = "attack-option", value_name = "ATTACK.NAME=VALUE")]
+    pub attack_options: Vec<Assignment<String>>,
+}
+
+impl AttackOptions {
+    /// Refuses settings of attacks that are not run.
+    pub fn check(&self, attacks: &[String]) -> Result<()> {
+        for option in &self.attack_options {
+            let attack = option.name.split_once('.').map(|(attack, _)| attack);
+            anyhow::ensure!(
+                attack.is_some_and(|attack| attacks.iter().any(|name| name == attack)),
+                "--attack-option: found '{}', expected ATTACK.NAME of one of {}",
+                option.name,
+                attacks.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// Changes the settings that were given.
+    pub fn adjust(&self, config: &mut AttackConfig) {
+        config.epsilon = self.eps.map_or(config.epsilon, |epsilon| epsilon.0);
+        config.norm = self.norm.unwrap_or(config.norm);
+        config.iterate = self.iterate.unwrap_or(config.iterate);
+        config.target = self.target.clone().or_else(|| config.target.take());
+        // One step from one point: its length is the radius and there is nothing to repeat.
+        if config.steps > 1 {
+            config.step_size = self.alpha.map(|alpha| alpha.0).or(config.step_size);
+            config.restarts = self.restarts.unwrap_or(config.restarts);
+            config.start = self.start.unwrap_or(config.start);
+        }
+        for option in &self.attack_options {
+            if let Some((_, name)) = option.name.split_once('.').filter(|(attack, _)| *attack == config.name) {
+                config.options.insert(name.to_owned(), option.value.clone());
+            }
         }
     }
 }

@@ -160,7 +160,7 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
                     plan.insert(format!("{}.{name}", config.name), value.clone());
                 }
                 if let Some(target) = &config.target {
-                    plan.insert(format!("{}.target", config.name), format!("{target:?}"));
+                    plan.insert(format!("{}.target", config.name), target.to_string());
                 }
                 if config.range != [0.0, 1.0] {
                     plan.insert(format!("{}.range", config.name), format!("{:?}", config.range));

@@ -29,17 +29,18 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Puts a batch together.
+    /// Puts a batch together. Labels lie on the images' pixels, `[N, H, W]`, or name one class an image, `[N, 1, 1]`:
+    /// classification is segmentation of one pixel, and the victim's logits are `[N, K, 1, 1]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if images, labels and ids do not count the same samples or pixels.
     pub fn new(images: Tensor<4>, targets: Targets, ids: Vec<u64>) -> Result<Self> {
         let [n, _, height, width] = images.dims();
-        if targets.dims() != [n, height, width] {
+        if targets.dims() != [n, height, width] && targets.dims() != [n, 1, 1] {
             return Err(Error::Shape {
                 what: "labels",
                 found: format!("{:?}", targets.dims()),
-                expected: format!("{:?} like the images", [n, height, width]),
+                expected: format!("{:?} like the images, or {:?} for classification", [n, height, width], [n, 1, 1]),
             });
         }
         if ids.len() != n {

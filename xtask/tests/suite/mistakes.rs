@@ -66,6 +66,9 @@ fn of_predict_and_attack() {
     let good = weights("standard");
     refused(&lab, &["predict", "--weights", &good, "--image", "none.png", "--out", "p"], &["none.png"]);
     refused(&lab, &["predict", "--weights", "none.pth", "--image", &image, "--out", "p"], &["none.pth"]);
+    // A cause is told once.
+    let told = lab.run(&["predict", "--weights", &good, "--image", "none.png", "--out", "p"]).err;
+    assert_eq!(told.matches("os error").count(), 1, "{told}");
     fs::write(lab.path("text.png"), "no image").unwrap();
     refused(&lab, &["predict", "--weights", &good, "--image", "text.png", "--out", "p"], &["text.png", "expected"]);
     let attack =
@@ -73,6 +76,8 @@ fn of_predict_and_attack() {
     attack(&["--mask", &image]).bad(&["scene.png", "expected"]);
     attack(&["--mask", "none.png"]).bad(&["none.png"]);
     attack(&["--mask", &mask, "--attack", "segpdg"]).bad(&["'segpdg'", "segpgd"]);
+    attack(&["--mask", &mask, "--target", "class=road"]).bad(&["--target", "class=road", "class=K"]);
+    attack(&["--mask", &mask, "--attack-option", "cospgd.activation=sigmoid"]).bad(&["cospgd.activation", "segpgd"]);
     attack(&["--mask", &mask, "--eps", "9"]).bad(&["epsilon is 9"]);
     let small = lab.path("small.png");
     image::save_buffer(&small, &[0; 6], 3, 2, image::ColorType::L8).unwrap();

@@ -69,6 +69,24 @@ fn attack_writes_the_exact_image_the_rounded_one_and_panels() {
 }
 
 #[test]
+fn a_targeted_attack_leads_to_its_target() {
+    let lab = Lab::new();
+    let (image, mask) = picture(&lab);
+    let building = |out: &str, more: &[&str]| {
+        let weights = weights("standard");
+        let common =
+            ["attack", "--weights", &weights, "--image", &image, "--mask", &mask, "--steps", "20", "--out", out];
+        lab.run(&[&common, more].concat()).good();
+        let attacked = lab.path(out).join("scene-adversarial.png").display().to_string();
+        let predicted = ["predict", "--weights", &weights, "--image", &attacked, "--out", "p", "--json"];
+        let found: Value = serde_json::from_str(&lab.run(&predicted).good()).unwrap();
+        found["shares"]["building"].as_f64().unwrap()
+    };
+    let (away, towards) = (building("a", &[]), building("b", &["--target", "class=1", "--start", "zero"]));
+    assert!(towards > 0.8 && towards > away + 0.2, "building: {away} untargeted, {towards} targeted");
+}
+
+#[test]
 fn exported_weights_are_the_same_model() {
     let lab = Lab::new();
     let out = lab.run(&["export", "--weights", &weights("standard"), "--out", "torch.safetensors"]).good();

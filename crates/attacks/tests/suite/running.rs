@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use fireproof_attacks::{AttackConfig, Context, Error, Iterate, View, build};
 use fireproof_tensor::{Batch, Passes, Victim, victim};
 
-use crate::support::{Network, batch, config, floats, tensor};
+use crate::support::{Network, batch, config, device, floats, tensor};
 
 fn setting() -> (Network, Batch) {
     let network = Network::random(11, 3, 5);
@@ -29,6 +29,25 @@ fn a_step_is_one_forward_and_one_backward_pass() {
     assert_eq!(passes(AttackConfig { steps: 7, ..config("pgd") }), per_image(7, 7));
     assert_eq!(passes(AttackConfig { steps: 7, iterate: Iterate::BestAccuracy, ..config("segpgd") }), per_image(8, 7));
     assert_eq!(passes(AttackConfig { steps: 2, restarts: 3, ..config("cospgd") }), per_image(9, 6));
+}
+
+#[test]
+fn an_image_with_one_label_is_a_segmentation_of_one_pixel() {
+    let network = Network::random(31, 3, 5);
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    let images = batch(32, &victim(|x| network.forward(x)), 5, [4, 3, 16, 16]).images;
+    let logits = model.logits(images.clone()).unwrap();
+    assert_eq!(logits.dims(), [4, 5, 1, 1]);
+    let seen: Vec<i32> = logits.argmax(1).try_into_vec_as().unwrap();
+    let labels: Vec<u8> = seen.iter().map(|&class| class as u8).collect();
+    let targets = fireproof_tensor::Targets::from_labels(&labels, [4, 1, 1], &device()).unwrap();
+    let batch = Batch::new(images, targets, vec![0, 1, 2, 3]).unwrap();
+    for attack in fireproof_attacks::list() {
+        let settings = AttackConfig { epsilon: 0.3, ..config(attack.name) };
+        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
+        let accuracy = batch.targets.accuracy(&model.logits(found.images).unwrap());
+        assert!(accuracy.iter().sum::<f32>() < 4.0, "{} fooled nothing", attack.name);
+    }
 }
 
 #[test]

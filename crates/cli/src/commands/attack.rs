@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
 use clap::Args;
-use fireproof_attacks::{AttackConfig, Context, Iterate, build};
+use fireproof_attacks::{AttackConfig, Context, build};
 use fireproof_datasets::read::{Limits, mask::LabelCode};
 use fireproof_datasets::{Manifest, VOID};
 use fireproof_metrics::ClassCounts;
 use fireproof_report::{Panel, labels, panels};
-use fireproof_tensor::{Batch, Norm, Victim};
+use fireproof_tensor::{Batch, Victim};
 use serde_json::json;
 
-use crate::options::{ModelOptions, folder};
+use crate::options::{AttackOptions, ModelOptions, folder};
 use crate::picture;
-use crate::values::Fraction;
 
 /// Attack one image.
 ///
@@ -45,18 +44,8 @@ pub struct Attack {
     /// Gradient steps [default: the attack's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Radius of the perturbation for pixels in 0..1
-    #[arg(long, default_value = "8/255", value_name = "EPS")]
-    eps: Fraction,
-    /// Step size [default: 0.01, at most the radius]
-    #[arg(long, value_name = "0.01")]
-    alpha: Option<Fraction>,
-    /// Norm of the perturbation: linf or l2
-    #[arg(long, value_name = "NORM")]
-    norm: Option<Norm>,
-    /// Which iterate is returned: last, best-accuracy or best-loss
-    #[arg(long)]
-    iterate: Option<Iterate>,
+    #[command(flatten)]
+    settings: AttackOptions,
     /// The random start derives from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -76,10 +65,8 @@ impl Attack {
     pub fn run(&self) -> Result<()> {
         let mut config = AttackConfig::new(&self.attack)?;
         config.steps = self.steps.unwrap_or(config.steps);
-        config.epsilon = self.eps.0;
-        config.step_size = self.alpha.map(|alpha| alpha.0).or(config.step_size);
-        config.norm = self.norm.unwrap_or(config.norm);
-        config.iterate = self.iterate.unwrap_or(config.iterate);
+        self.settings.check(std::slice::from_ref(&self.attack))?;
+        self.settings.adjust(&mut config);
         let attack = build(&config)?;
         let device = fireproof_tensor::device::open(&self.device)?;
         let network = picture::network(&self.weights, &self.model, &device)?;

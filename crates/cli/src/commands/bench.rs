@@ -5,18 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use fireproof_attacks::{AttackConfig, Iterate};
 use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
 use fireproof_eval::presets::{PRESETS, Preset, preset};
 use fireproof_eval::{Options, Plan, Selection, Settings, Trial, expand};
 use fireproof_report::{Format, RECORDS_FILE, REPORT_FILE, Table, labels};
-use fireproof_tensor::Norm;
 use serde_json::json;
 
-use crate::options::{DataOptions, ModelOptions};
+use crate::options::{AttackOptions, DataOptions, ModelOptions};
 use crate::progress::Display;
-use crate::values::Fraction;
 use crate::workspace;
 
 /// Attack models and write a table, curves, pictures and a report.
@@ -49,24 +46,8 @@ pub struct Bench {
     /// Numbers of steps of the attacks that iterate, instead of the preset's
     #[arg(long, value_name = "3,10,…", value_delimiter = ',')]
     steps: Vec<usize>,
-    /// Radius of the perturbation for pixels in 0..1, instead of the preset's
-    #[arg(long, value_name = "8/255")]
-    eps: Option<Fraction>,
-    /// Step size [default: 0.01, at most the radius]
-    #[arg(long, value_name = "0.01")]
-    alpha: Option<Fraction>,
-    /// Norm of the perturbation: linf or l2
-    #[arg(long, value_name = "NORM")]
-    norm: Option<Norm>,
-    /// Independent random starts, of which each image keeps the best
-    #[arg(long, value_name = "N")]
-    restarts: Option<usize>,
-    /// Which iterate is scored: last, best-accuracy or best-loss
-    #[arg(long)]
-    iterate: Option<Iterate>,
-    /// A setting that only one attack has, for instance cospgd.activation=sigmoid
-    #[arg(long = "attack-option", value_name = "ATTACK.NAME=VALUE")]
-    attack_options: Vec<crate::values::Assignment<String>>,
+    #[command(flatten)]
+    attack: AttackOptions,
     /// Device by name; repeat it to run the same plan on several
     #[arg(long, default_value = "flex", value_name = "NAME")]
     device: Vec<String>,
@@ -208,39 +189,15 @@ impl Bench {
             preset.attacks.iter().map(|name| (*name).to_owned()).collect()
         };
         let names: Vec<String> = names.into_iter().filter(|name| name != "none").collect();
-        for option in &self.attack_options {
-            let attack = option.name.split_once('.').map(|(attack, _)| attack);
-            let known = attack.is_some_and(|attack| names.iter().any(|name| name == attack));
-            ensure!(
-                known,
-                "--attack-option: found '{}', expected ATTACK.NAME of one of {}",
-                option.name,
-                names.join(", ")
-            );
-        }
+        self.attack.check(&names)?;
         let steps = if self.steps.is_empty() { preset.steps } else { &self.steps };
         let configs = expand(&names, steps, |config| {
-            self.adjust(config, preset);
+            config.epsilon = preset.epsilon;
+            self.attack.adjust(config);
             Ok(())
         })?;
         trials.extend(configs.into_iter().map(Trial::Attack));
         Ok(trials)
-    }
-
-    fn adjust(&self, config: &mut AttackConfig, preset: &Preset) {
-        config.epsilon = self.eps.map_or(preset.epsilon, |epsilon| epsilon.0);
-        config.norm = self.norm.unwrap_or(config.norm);
-        config.iterate = self.iterate.unwrap_or(config.iterate);
-        // One step from one point: its length is the radius and there is nothing to repeat.
-        if config.steps > 1 {
-            config.step_size = self.alpha.map(|alpha| alpha.0).or(config.step_size);
-            config.restarts = self.restarts.unwrap_or(config.restarts);
-        }
-        for option in &self.attack_options {
-            if let Some((_, name)) = option.name.split_once('.').filter(|(attack, _)| *attack == config.name) {
-                config.options.insert(name.to_owned(), option.value.clone());
-            }
-        }
     }
 
     fn planned(&self, plan: &Plan) -> Result<String> {

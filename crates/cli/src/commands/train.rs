@@ -33,6 +33,9 @@ pub struct Train {
     /// Start from these weights instead of random ones
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Start the backbone from these weights: a classifier's state dict as torchvision publishes resnet18 and resnet50
+    #[arg(long, value_name = "FILE.pth", conflicts_with = "weights")]
+    backbone: Option<PathBuf>,
     /// The split to train on
     #[arg(long, default_value = "train", value_name = "SPLIT")]
     train_split: String,
@@ -173,7 +176,10 @@ impl Train {
             seed: self.seed,
             start: match &self.weights {
                 Some(file) => file.display().to_string(),
-                None => format!("initial values, seed {}", self.seed),
+                None => {
+                    let backbone = self.backbone.as_ref().map(|file| format!("backbone {}, ", file.display()));
+                    format!("{}initial values, seed {}", backbone.unwrap_or_default(), self.seed)
+                }
             },
             ..TrainConfig::new(recipe)
         })
@@ -220,7 +226,11 @@ impl Train {
         if let Some(std) = &self.model.std {
             architecture.normalisation.std.clone_from(std);
         }
-        Ok(fireproof_models::build(&architecture, self.seed, &device)?)
+        let mut network = fireproof_models::build(&architecture, self.seed, &device)?;
+        if let Some(file) = &self.backbone {
+            fireproof_models::load_backbone(&mut *network, file)?;
+        }
+        Ok(network)
     }
 }
 
