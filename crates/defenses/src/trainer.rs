@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use burn::{
@@ -97,6 +97,9 @@ pub struct Summary {
     pub best: Option<EpochRecord>,
     /// Passes through the network.
     pub meter: Meter,
+    /// Share of this process' time, 0 to 1, in which training waited for the loader: above a few per cent, more workers
+    /// help.
+    pub waiting: f64,
     /// The run's file, with the last weights.
     pub checkpoint: PathBuf,
     /// The best weights' file, after the first validation.
@@ -297,6 +300,7 @@ impl<'a> Trainer<'a> {
             ..LoaderOptions::training(self.config.batch_size, self.config.seed, self.config.augment.clone())
         };
         let mut loader = Loader::starting_at(self.train.clone(), options, self.state.position)?;
+        let mut waited = Duration::ZERO;
         let outcome = loop {
             if self.state.epochs.len() == epochs {
                 break Outcome::Finished;
@@ -305,7 +309,9 @@ impl<'a> Trainer<'a> {
                 break Outcome::StoppedEarly;
             }
             if self.state.position.batch < self.steps_per_epoch {
+                let asked = Instant::now();
                 let loaded = loader.next().expect("the training loader never ends")?;
+                waited += asked.elapsed();
                 let batch = batch(&loaded.samples, &self.devices[0])?;
                 let (loss, rate) = self.step(batch)?;
                 self.state.loss_sum += loss;
@@ -342,6 +348,7 @@ impl<'a> Trainer<'a> {
             outcome,
             steps: self.state.step,
             epochs: self.state.epochs.clone(),
+            waiting: waited.as_secs_f64() / self.began.elapsed().as_secs_f64(),
             best_weights: best.is_some().then(|| self.out.join(BEST)),
             best,
             meter: self.state.meter,

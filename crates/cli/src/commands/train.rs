@@ -245,7 +245,7 @@ fn outcome(summary: &Summary) -> &'static str {
 fn to_json(summary: &Summary) -> serde_json::Value {
     json!({
         "outcome": outcome(summary), "steps": summary.steps, "epochs": summary.epochs, "best": summary.best,
-        "passes": summary.meter, "checkpoint": summary.checkpoint,
+        "passes": summary.meter, "waiting": summary.waiting, "checkpoint": summary.checkpoint,
     })
 }
 
@@ -258,6 +258,7 @@ fn in_words(summary: &Summary) -> String {
             &format!("best: epoch {}, validation mIoU {clean} clean, {robust} under the recipe's attack\n", best.epoch);
         text += &format!("{}\n", summary.checkpoint.with_file_name(fireproof_defenses::BEST).display());
     }
+    text += &format!("{:.1} % of the time was spent waiting for images\n", 100.0 * summary.waiting);
     if summary.outcome == Outcome::Interrupted {
         text += "go on with --resume\n";
     }
