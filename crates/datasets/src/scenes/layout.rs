@@ -1,6 +1,6 @@
 //! Where things stand: the street's plan, sampled before anything is drawn. Lengths in metres.
 
-use super::texture::Color;
+use super::texture::{Color, shade};
 use crate::random::Stream;
 
 /// Height of the camera above the road.
@@ -108,10 +108,10 @@ fn facade_color(stream: &mut Stream) -> Color {
             [level, level * stream.range(0.85, 0.95), level * stream.range(0.65, 0.85)]
         }
         2 => grey(stream, 0.7, 0.95, 0.06),
-        3 | 4 => grey(stream, 0.2, 0.6, 0.1),
+        3 => grey(stream, 0.2, 0.6, 0.1),
         _ => {
-            let brightness = stream.range(0.3, 0.7);
-            paint(stream, brightness, 0.4)
+            let brightness = stream.range(0.35, 0.75);
+            paint(stream, brightness, 0.5)
         }
     }
 }
@@ -178,15 +178,10 @@ pub(crate) fn street(stream: &mut Stream, height: usize, width: usize) -> Street
     let camera = stream.range(-1.5, 1.5);
     let road = [-stream.range(2.8, 5.5) - camera, stream.range(2.8, 5.5) - camera];
     let facade = [road[0] - stream.range(1.5, 5.0), road[1] + stream.range(1.5, 5.0)];
-    let tone = grey(stream, 0.2, 0.5, 0.08);
-    let pavement_shift = if stream.chance(0.8) { stream.range(1.15, 1.6) } else { stream.range(0.7, 0.9) };
-    let other = grey(stream, 0.28, 0.55, 0.1);
-    let mixed = stream.unit();
-    let pavement_color = [
-        (tone[0] * (1.0 - mixed) + other[0] * mixed) * pavement_shift,
-        (tone[1] * (1.0 - mixed) + other[1] * mixed) * pavement_shift,
-        (tone[2] * (1.0 - mixed) + other[2] * mixed) * pavement_shift,
-    ];
+    let tone = grey(stream, 0.16, 0.36, 0.08);
+    // Slabs are brighter than asphalt and often warmer.
+    let (brighter, warmer) = (stream.range(1.3, 1.9), stream.range(0.0, 0.15));
+    let pavement_color = shade([tone[0] * (1.0 + warmer), tone[1], tone[2] * (1.0 - warmer)], brighter);
     Street {
         focal: h * stream.range(0.85, 1.15),
         vanishing: (w * stream.range(0.32, 0.68), h * stream.range(0.38, 0.52)),

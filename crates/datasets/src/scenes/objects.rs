@@ -71,12 +71,12 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
             let arm = if stream.chance(0.3) { -out * stream.range(0.8, 1.8) } else { 0.0 };
             let thing = Thing::Pole {
                 height: stream.range(2.8, 7.5),
-                thickness: stream.range(0.2, 0.36),
+                thickness: stream.range(0.28, 0.45),
                 arm,
-                color: if stream.chance(0.7) { grey(stream, 0.08, 0.65, 0.1) } else { [0.3, 0.22, 0.15] },
+                color: if stream.chance(0.6) { grey(stream, 0.03, 0.1, 0.1) } else { grey(stream, 0.75, 1.0, 0.1) },
             };
             let x = kerb + out * stream.range(0.2, 0.7);
-            let z = 4.0 + 12.0 * stream.unit() * stream.unit();
+            let z = 4.0 + 8.0 * stream.unit() * stream.unit();
             add(thing, x, z, stream);
         }
         for _ in 0..1 + stream.below(3) {
@@ -95,7 +95,7 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
         }
         for _ in 0..stream.below(5) {
             let x = kerb + out * walk * stream.range(0.15, 0.85);
-            let z = 3.5 + 9.0 * stream.unit();
+            let z = 3.5 + 6.0 * stream.unit();
             add(person(stream), x, z, stream);
         }
         if stream.chance(0.6) {
@@ -120,7 +120,7 @@ fn place(street: &Street, stream: &mut Stream) -> Vec<Placed> {
     for _ in 0..stream.below(3) {
         if stream.chance(0.5) {
             let x = street.road[0] + (street.road[1] - street.road[0]) * stream.unit();
-            let z = stream.range(5.0, 12.0);
+            let z = stream.range(4.0, 9.0);
             add(person(stream), x, z, stream);
         }
     }
@@ -155,14 +155,17 @@ fn vivid(stream: &mut Stream, brightness: f32) -> Color {
     }
 }
 
+/// A saturated colour of any hue.
+fn dyed(stream: &mut Stream, brightness: f32) -> Color {
+    let color = paint(stream, brightness, 1.0);
+    let lowest = color[0].min(color[1]).min(color[2]);
+    color.map(|channel| if channel > lowest { channel } else { 0.1 * brightness })
+}
+
 fn person(stream: &mut Stream) -> Thing {
     let cloth = |stream: &mut Stream| {
-        if stream.chance(0.4) {
-            grey(stream, 0.04, 0.7, 0.15)
-        } else {
-            let brightness = stream.range(0.15, 0.8);
-            paint(stream, brightness, 0.9)
-        }
+        let brightness = stream.range(0.5, 1.0);
+        if stream.chance(0.3) { grey(stream, 0.02, 0.08, 0.15) } else { dyed(stream, brightness) }
     };
     let tan = stream.range(0.25, 0.75);
     let colors = [[tan, tan * 0.75, tan * 0.6], cloth(stream), cloth(stream)];
