@@ -53,6 +53,7 @@ pub fn header() -> Header {
         weights: BTreeMap::from([("standard.safetensors".into(), "ab12".into())]),
         classes: 3,
         rows: vec![key("standard", "none", 0), key("standard", "pgd", 3), key("standard", "pgd", 10)],
+        part: None,
     }
 }
 
@@ -71,6 +72,8 @@ pub fn record(row: usize, image: u64) -> Record {
         image,
         name: format!("frame_{image:03}.png"),
         counts: ClassCounts::count(3, &labels, &predictions).unwrap(),
+        sizes: None,
+        calibration: None,
         forward_passes: row as u64 * 3 + 1,
         backward_passes: row as u64 * 3,
         seconds: 0.1 + 1.0 / 3.0,
