@@ -142,7 +142,7 @@ pub fn radius(points: &[(f64, f64)]) -> Check {
         .iter()
         .map(|&(epsilon, accuracy)| format!("{} at {}", self::points(accuracy), labels::fraction(epsilon)));
     let told = told.collect::<Vec<_>>().join(", ");
-    if let Some(pair) = sorted.windows(2).find(|pair| !(pair[1].1 <= pair[0].1 + HALF_POINT)) {
+    if let Some(pair) = sorted.windows(2).find(|pair| rises(pair[0].1, pair[1].1)) {
         let (from, to) = (labels::fraction(pair[0].0), labels::fraction(pair[1].0));
         let detail =
             format!("The accuracy rises from ε = {from} to {to}, though the larger ball holds the smaller: {told}.");
@@ -167,7 +167,7 @@ pub fn iterations(points: &[(u32, f64)]) -> Check {
     let (Some(&(last, end)), true) = (sorted.last(), sorted.len() > 1) else {
         return Kind::Iterations.not_run("No attack was run at two numbers of iterations.");
     };
-    if let Some(pair) = sorted.windows(2).find(|pair| !(pair[1].1 <= pair[0].1 + HALF_POINT)) {
+    if let Some(pair) = sorted.windows(2).find(|pair| rises(pair[0].1, pair[1].1)) {
         let (from, to) = (pair[0].0, pair[1].0);
         return Kind::Iterations.verdict(false, format!("From {from} to {to} iterations the accuracy rises: {told}."));
     }
@@ -280,6 +280,9 @@ pub fn untouched(before: &str, after: &str) -> Check {
     Kind::Untouched.verdict(passed, detail)
 }
 
+/// Radius and accuracy.
+type Points = Vec<(f64, f64)>;
+
 /// Checks 1 to 5 as far as the rows of a run tell them, per model; a check that they tell nothing about is "not run".
 ///
 /// A check passes when every model passed it somewhere and none failed it anywhere. Rows of images made elsewhere have no
@@ -294,7 +297,7 @@ pub fn from_rows(rows: &[Row]) -> Vec<Check> {
     let groups = Group::split(rows);
     let of_model = |model: &Row| {
         let mut found = Vec::new();
-        let mut by_norm: Vec<(Option<&str>, Vec<(f64, f64)>)> = Vec::new();
+        let mut by_norm: Vec<(Option<&str>, Points)> = Vec::new();
         for group in groups.iter().filter(|group| group.threat().is_some_and(|row| row.epsilon.is_some())) {
             let rows: Vec<&Row> = group.rows().iter().filter(|row| same_model(row, model)).copied().collect();
             found.extend(of_threat(group, &rows));
@@ -408,6 +411,11 @@ fn missing(kind: Kind) -> &'static str {
         Kind::Different => "PGD, SegPGD and CosPGD were not run with the same 3 to 20 steps.",
         _ => "The rows do not tell.",
     }
+}
+
+/// Whether an accuracy that should fall rose by more than chance, or is not a number.
+fn rises(before: f64, after: f64) -> bool {
+    before.is_nan() || after.is_nan() || after > before + HALF_POINT
 }
 
 /// A fraction in points.

@@ -217,3 +217,24 @@ fn tables_csv_and_page_show_the_new_numbers() {
     }
     assert!(!page.contains("Spread over seeds"));
 }
+
+#[test]
+fn results_that_are_kept_in_the_book_are_what_their_records_amount_to() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/camvid-espnet");
+    if !folder.exists() {
+        println!("skipped: no data at {}", folder.display());
+        return;
+    }
+    let records = Records::read(&folder.join(fireproof_report::RECORDS_FILE)).unwrap();
+    let kept = Results::read(&folder.join(Results::FILE)).unwrap();
+    let again = Results::from_records(kept.run.clone(), &records);
+    for (kept, again) in kept.rows.iter().zip(&again.rows) {
+        assert_eq!((kept.miou, kept.mean_accuracy), (again.miou, again.mean_accuracy));
+        assert_eq!((&kept.per_class_iou, kept.pixel_accuracy), (&again.per_class_iou, again.pixel_accuracy));
+    }
+    assert_eq!(kept.rows.len(), again.rows.len());
+    let worst = &again.worst_cases[0];
+    let attacked = || again.rows.iter().filter(|row| !row.is_clean());
+    assert_eq!((worst.rows.len(), worst.images), (attacked().count(), 10));
+    assert!(attacked().all(|row| worst.miou <= row.miou && worst.image_accuracy <= row.image_accuracy));
+}
