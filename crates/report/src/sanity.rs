@@ -11,7 +11,7 @@
 use fireproof_metrics::ClassCounts;
 
 use crate::layout::{Group, same_model};
-use crate::{Check, Row, Status, labels};
+use crate::{Check, Row, Status, escape, labels};
 
 /// Half a point: what restarts and a doubling of the iterations may still change, and what may be chance between two attacks.
 pub const HALF_POINT: f64 = 0.005;
@@ -115,6 +115,16 @@ pub fn complete(found: &[Check]) -> Vec<Check> {
 /// What `--strict` complains about: every check that did not pass.
 pub fn not_passed(checks: &[Check]) -> Vec<&Check> {
     checks.iter().filter(|check| check.status != Status::Passed).collect()
+}
+
+/// The checks as a Markdown table, for the terminal and for pages of results.
+pub fn markdown(checks: &[Check]) -> String {
+    let mut text = "**Sanity checks**\n\n| Check | Result | Numbers |\n| :-- | :-- | :-- |\n".to_owned();
+    for check in checks {
+        let [name, detail] = [&check.name, &check.detail].map(|text| escape::markdown(text));
+        text += &format!("| {name} | {} | {detail} |\n", check.status.name());
+    }
+    text
 }
 
 /// Check 1. Random noise of size ε hurts far less than the attack, else the attack does no better than chance.
