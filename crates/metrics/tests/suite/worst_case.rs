@@ -97,14 +97,18 @@ fn where_one_image_decides_each_class_the_greedy_rule_is_exact() {
 
 #[test]
 fn the_attack_that_hurts_most_stays_and_not_the_last_that_helps() {
-    // The reference code compares with a score that it refreshes after the loop over attacks, so the last improvement wins.
-    // Here attack 1 hurts most, attack 2 less, and both more than attack 0.
-    let image = |correct: usize| {
-        ClassCounts::count(1, &[0u8; 10], &(0..10).map(|p| u8::from(p >= correct) * 9).collect::<Vec<_>>()).unwrap()
-    };
-    // Image 1 makes attack 0 the start: there the others do nothing.
-    let table: Table = vec![vec![image(9), image(0)], vec![image(1), image(10)], vec![image(5), image(10)]];
-    assert_eq!(greedy(&table, 0), WorstCase { score: 1.0 / 20.0, chosen: vec![1, 0] });
+    // The reference code compares with a score that it refreshes after the loop over attacks, so the last improvement wins. On
+    // this table that ends at 0.2, in whatever order the images come; the minimum is 2/15.
+    let labels = [[2u8, 1, 0, 0], [0, 0, 2, 2]];
+    let predictions = [[[0u8, 2, 0, 2], [0, 1, 2, 1]], [[0, 0, 0, 0], [1, 1, 2, 1]], [[2, 0, 0, 1], [0, 0, 1, 1]]];
+    let image = |(labels, found): (&[u8; 4], &[u8; 4])| ClassCounts::count(3, labels, found).unwrap();
+    let table: Table = predictions.iter().map(|attack| labels.iter().zip(attack).map(image).collect()).collect();
+    assert!((brute_force(&table) - 2.0 / 15.0).abs() < 1e-12);
+    for seed in 0..20 {
+        let worst = greedy(&table, seed);
+        assert_eq!(worst.chosen, [0, 1]);
+        assert!((worst.score - 2.0 / 15.0).abs() < 1e-12);
+    }
 }
 
 #[test]
