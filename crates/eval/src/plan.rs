@@ -103,6 +103,7 @@ impl Plan {
             weights: subjects.iter().map(|subject| (subject.weights.clone(), subject.sha256.clone())).collect(),
             classes: dataset.classes().len(),
             rows,
+            part: None,
         };
         let classes = dataset.classes().iter();
         let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();

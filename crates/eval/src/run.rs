@@ -70,7 +70,7 @@ impl Plan {
         if let Some(keep) = keep {
             keep.finish(&self.header.rows, &self.images)?;
         }
-        let results = Results::new(self.facts(options), records.rows());
+        let results = Results::from_records(self.facts(options), &records);
         fireproof_report::write_all(folder, &results, &pictures::read(folder)?)?;
         Ok(results)
     }
@@ -245,6 +245,8 @@ impl Runner<'_> {
                     image: sample.id,
                     name: sample.name.clone(),
                     counts: prediction.count(sample, self.plan.header.classes)?,
+                    sizes: Some(prediction.count_sizes(sample, self.plan.header.classes)?),
+                    calibration: None,
                     forward_passes: share(passes.forward, n, at as u64),
                     backward_passes: share(passes.backward, n, at as u64),
                     seconds,

@@ -40,6 +40,17 @@ pub enum MetricError {
     /// Counts that no pair of label and prediction maps can have.
     #[error("impossible counts: {0}")]
     Impossible(String),
+    /// Maps that are no rectangle of the given width.
+    #[error("width {width}: {pixels} pixels are no rectangle of that width")]
+    Width {
+        /// The width given.
+        width: usize,
+        /// Pixels of the map.
+        pixels: usize,
+    },
+    /// Attacks that were not made on the same images.
+    #[error("worst case: {0}")]
+    Table(String),
     /// A confidence outside 0..=1, or not a number.
     #[error("confidence {confidence} at position {position}: expected 0 to 1")]
     Confidence {

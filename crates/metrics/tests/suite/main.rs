@@ -1,0 +1,6 @@
+//! One binary for all tests of the crate.
+
+mod counts;
+mod over_images;
+mod sizes;
+mod worst_case;
