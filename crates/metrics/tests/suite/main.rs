@@ -1,5 +1,7 @@
 //! Hand-computed tables, and the laws that make shards and resumed runs exact.
 
+mod medical;
+
 use fireproof_metrics::{Calibration, ClassCounts, Confusion, MetricError, VOID, bootstrap};
 use proptest::prelude::*;
 
