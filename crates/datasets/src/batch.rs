@@ -1,11 +1,12 @@
 //! From samples to tensors.
 
-use burn::tensor::Device;
-use fireproof_tensor::Batch;
+use burn::tensor::{Device, Tensor, TensorData};
+use fireproof_tensor::{Affine, Batch};
 
-use crate::{Error, Result, Sample};
+use crate::{Case, Error, Result, Sample};
 
-/// Puts samples of one size on a device: images `[N, C, H, W]` in `[0, 1]`, labels `[N, H, W]` with void 255, and ids.
+/// Puts samples of one size on a device: images `[N, C, H, W]` in `[0, 1]`, labels `[N, H, W]` with void 255, and ids. Where
+/// samples are slices of medical volumes, `affine` holds the volumes' statistics; images stay in `[0, 1]`.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -18,7 +19,7 @@ use crate::{Error, Result, Sample};
 /// ```
 ///
 /// # Errors
-/// If there are no samples, or they differ in channels or size.
+/// If there are no samples, or they differ in channels or size, or only some of them are slices of a volume.
 pub fn batch(samples: &[Sample], device: &Device) -> Result<Batch> {
     let Some(first) = samples.first() else {
         return Err(Error::argument("batch", "no samples", "at least one"));
@@ -37,6 +38,27 @@ pub fn batch(samples: &[Sample], device: &Device) -> Result<Batch> {
     }
     let ids = samples.iter().map(|sample| sample.id).collect();
     let dims = [samples.len(), image.channels, image.height, image.width];
-    Batch::from_host(pixels, &labels, dims, ids, device)
-        .map_err(|error| Error::argument("batch", error, "samples whose tensors fit together"))
+    let mut batch = Batch::from_host(pixels, &labels, dims, ids, device)
+        .map_err(|error| Error::argument("batch", error, "samples whose tensors fit together"))?;
+    batch.affine = affine(samples, device)?;
+    Ok(batch)
+}
+
+/// Mean and standard deviation of each sample's volume, `[N, C]`; `None` where no sample belongs to a volume.
+fn affine(samples: &[Sample], device: &Device) -> Result<Option<Affine>> {
+    let cases: Vec<&Case> = samples.iter().filter_map(|sample| sample.case.as_ref()).collect();
+    if cases.is_empty() {
+        return Ok(None);
+    }
+    let channels = samples[0].image.channels;
+    let fits = |case: &&Case| case.mean.len() == channels && case.std.len() == channels;
+    if cases.len() != samples.len() || !cases.iter().all(fits) {
+        let found = format!("statistics of {channels} channels for {} of {} samples", cases.len(), samples.len());
+        return Err(Error::argument("batch", found, "such statistics for all samples or for none"));
+    }
+    let tensor = |values: fn(&Case) -> &[f32]| {
+        let data: Vec<f32> = cases.iter().flat_map(|case| values(case).iter().copied()).collect();
+        Tensor::<2>::from_data(TensorData::new(data, [samples.len(), channels]), device)
+    };
+    Ok(Some(Affine { mean: tensor(|case| &case.mean), std: tensor(|case| &case.std) }))
 }
