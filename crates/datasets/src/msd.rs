@@ -38,6 +38,8 @@ pub(crate) struct MsdDataset {
     code: Vec<u16>,
     limits: Limits,
     kept: Mutex<Kept>,
+    /// What `kept` may hold.
+    kept_bytes: u64,
 }
 
 /// A scan with its labels, slice by slice.
@@ -113,6 +115,7 @@ impl MsdDataset {
             code: LabelCode::table(&codes),
             limits,
             kept: Mutex::default(),
+            kept_bytes: KEPT_BYTES,
         })
     }
 
@@ -128,7 +131,7 @@ impl MsdDataset {
         drop(kept);
         if place.get().is_none() {
             place.get_or_init(|| self.read(volume));
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).shrink();
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).shrink(self.kept_bytes);
         }
         place
     }
@@ -217,14 +220,14 @@ fn join(spacing: &[f64; 3]) -> String {
 }
 
 impl Kept {
-    /// Forgets the longest unused volumes until the rest is small enough; the last one always stays.
-    fn shrink(&mut self) {
+    /// Forgets the longest unused volumes until the rest takes at most `most` bytes; the last one always stays.
+    fn shrink(&mut self, most: u64) {
         let bytes = |place: &Place| match place.get() {
             Some(Ok(volume)) => volume.scan.bytes() + volume.labels.len() as u64,
             _ => 0,
         };
         let mut total: u64 = self.0.iter().map(|(_, place)| bytes(place)).sum();
-        while total > KEPT_BYTES && self.0.len() > 1 {
+        while total > most && self.0.len() > 1 {
             if let Some((_, place)) = self.0.pop_front() {
                 total -= bytes(&place);
             }
@@ -275,5 +278,70 @@ impl Dataset for MsdDataset {
             Case { slice, spacing: Some(scan.header().spacing), mean: scan.mean().to_vec(), std: scan.std().to_vec() };
         let mask = Mask { height, width, data };
         Ok(Sample { id: index as u64, name: self.sample_name(index), image, mask, case: Some(case) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::volume::write_labels;
+
+    /// Five volumes of 3 × 2 voxels and 4 slices, each its own labels.
+    fn task() -> TempDir {
+        let mut raw = [0u8; Header::BYTES];
+        let fields: [(usize, &[u8]); 6] = [
+            (0, &[0x5c, 1]),
+            (40, &[3, 0, 3, 0, 2, 0, 4]),
+            (70, &[2, 0, 8]),
+            (108, &352f32.to_le_bytes()),
+            (344, b"n+1"),
+            (80, &[1f32.to_le_bytes(); 3].concat()),
+        ];
+        for (at, bytes) in fields {
+            raw[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let header = Header::parse("made".as_ref(), raw, &Limits::default()).unwrap();
+        let folder = TempDir::new().unwrap();
+        let mut training = Vec::new();
+        for number in 0..5u8 {
+            let voxels: Vec<u8> = (0..24).map(|voxel| (voxel * (number + 1)) % 3).collect();
+            write_labels(&folder.path().join(format!("{number}.nii.gz")), &header, &voxels).unwrap();
+            training.push(format!("{{\"image\": \"{number}.nii.gz\", \"label\": \"{number}.nii.gz\"}}"));
+        }
+        let labels = "{\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}";
+        let head = format!("\"name\": \"t\", \"modality\": {{\"0\": \"m\"}}, \"labels\": {labels}");
+        let text = format!("{{{head}, \"training\": [{}]}}", training.join(","));
+        std::fs::write(folder.path().join("dataset.json"), text).unwrap();
+        folder
+    }
+
+    fn open(folder: &TempDir) -> MsdDataset {
+        let manifest = Manifest::find(folder.path().join("dataset.json").to_str().unwrap()).unwrap();
+        MsdDataset::open(&manifest, folder.path(), &Split::Train, &SplitEntry::default(), Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again_and_memory_stays_bounded() {
+        let folder = task();
+        let all = open(&folder);
+        // A volume takes 24 voxels of 4 bytes and a label each: 120 bytes.
+        let few = MsdDataset { kept_bytes: 250, ..open(&folder) };
+        for index in (0..20).map(|step| step * 7 % 20) {
+            assert_eq!(few.get(index).unwrap(), all.get(index).unwrap());
+            let kept = few.kept.lock().unwrap();
+            assert!(kept.0.len() <= 2 && kept.0.back().unwrap().0 == index / 4, "{} volumes", kept.0.len());
+        }
+        assert_eq!(all.kept.lock().unwrap().0.len(), 5);
+    }
+
+    #[test]
+    fn threads_share_a_volume_and_read_what_one_reads() {
+        let folder = task();
+        let one = open(&folder);
+        let many = MsdDataset { kept_bytes: 0, ..open(&folder) };
+        (0..400).into_par_iter().for_each(|step| assert_eq!(many.get(step % 20).unwrap(), one.get(step % 20).unwrap()));
+        assert_eq!(many.kept.lock().unwrap().0.len(), 1);
     }
 }
