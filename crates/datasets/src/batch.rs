@@ -62,3 +62,30 @@ fn affine(samples: &[Sample], device: &Device) -> Result<Option<Affine>> {
     };
     Ok(Some(Affine { mean: tensor(|case| &case.mean), std: tensor(|case| &case.std) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Image, Mask, Slice};
+
+    fn sample(id: u64, statistics: Option<[[f32; 2]; 2]>) -> Sample {
+        let slice = Slice { volume: id, name: "v".into(), z: 0 };
+        let case = statistics.map(|[mean, std]| Case { slice, spacing: None, mean: mean.into(), std: std.into() });
+        let mask = Mask { height: 1, width: 1, data: vec![0] };
+        Sample { id, name: format!("s{id}"), image: Image::zeros(2, 1, 1), mask, case }
+    }
+
+    #[test]
+    fn slices_of_volumes_bring_the_statistics_of_their_volume() {
+        let device = Device::flex();
+        let samples = [sample(0, Some([[0.1, 0.2], [1.0, 2.0]])), sample(1, Some([[0.3, 0.4], [3.0, 4.0]]))];
+        let affine = batch(&samples, &device).unwrap().affine.unwrap();
+        assert_eq!((affine.mean.dims(), affine.std.dims()), ([2, 2], [2, 2]));
+        assert_eq!(affine.mean.into_data().try_to_vec::<f32>().unwrap(), [0.1, 0.2, 0.3, 0.4]);
+        assert_eq!(affine.std.into_data().try_to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert!(batch(&[sample(0, None)], &device).unwrap().affine.is_none());
+        let mixed = [samples[0].clone(), sample(1, None)];
+        let message = batch(&mixed, &device).unwrap_err().to_string();
+        assert!(message.starts_with("batch: found statistics of 2 channels for 1 of 2 samples"), "{message}");
+    }
+}
