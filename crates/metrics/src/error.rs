@@ -37,6 +37,26 @@ pub enum MetricError {
         /// The size of the left-hand side.
         expected: usize,
     },
+    /// Values on a grid that are not as many as its pixels or voxels.
+    #[error("{what}: found {found} values, expected {expected}, one for each pixel or voxel of the grid")]
+    Extent {
+        /// Which argument is too long or too short.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The number of pixels or voxels.
+        expected: usize,
+    },
+    /// An argument is out of its range.
+    #[error("{argument}: found {found}, expected {expected}")]
+    Argument {
+        /// The argument.
+        argument: &'static str,
+        /// What it was.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
     /// Counts that no pair of label and prediction maps can have.
     #[error("impossible counts: {0}")]
     Impossible(String),
