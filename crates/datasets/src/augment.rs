@@ -266,7 +266,7 @@ mod tests {
             data: (0..2 * pixels).map(|index| (index % 251) as f32 / 255.0).collect(),
         };
         let mask = Mask { height, width, data: (0..pixels).map(|index| (index % 7) as u8).collect() };
-        Sample { id: 3, name: "x".into(), image, mask }
+        Sample { id: 3, name: "x".into(), image, mask, case: None }
     }
 
     #[test]
@@ -335,7 +335,8 @@ mod tests {
         let label = |pixel: usize| ((pixel / width / 20) * 6 + pixel % width / 20) as u8;
         let mask = Mask { height, width, data: (0..height * width).map(label).collect() };
         let data = mask.data.iter().map(|&label| f32::from(label) / 100.0).collect();
-        let original = Sample { id: 0, name: "x".into(), image: Image { channels: 1, height, width, data }, mask };
+        let image = Image { channels: 1, height, width, data };
+        let original = Sample { id: 0, name: "x".into(), image, mask, case: None };
         let augment = Augment { blur: None, ..Augment::ddc_at((60, 60), (0.5, 2.0)) };
         for epoch in 0..50 {
             let view = augment.apply(original.clone(), 0, epoch);

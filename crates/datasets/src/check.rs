@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Class, Dataset, Error, Manifest, Result, VOID, read};
+use crate::{Class, Dataset, Error, Manifest, Result, Slice, VOID, read};
 
 /// What [`check`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,10 +45,10 @@ pub struct ClassCount {
     pub samples: usize,
 }
 
-/// Something wrong with a sample.
+/// Something wrong with a sample, or with all slices of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The sample's name.
+    /// The sample's or the volume's name.
     pub sample: String,
     /// What was found and expected.
     pub message: String,
@@ -57,6 +57,7 @@ pub struct Problem {
 /// One sample's part of the report.
 struct Look {
     name: String,
+    slice: Option<Slice>,
     stored_as: Result<String>,
     counted: Result<Counted>,
 }
@@ -104,7 +105,15 @@ pub fn check(dataset: &dyn Dataset) -> CheckReport {
         }
         match look.counted {
             // Reading fails on whatever a header shows, so its message alone is kept.
-            Err(error) => report.problems.push(Problem { sample: look.name, message: error.to_string() }),
+            Err(error) => {
+                let message = error.to_string();
+                // A broken volume breaks all of its slices; once is enough.
+                let sample = look.slice.map_or(look.name, |slice| slice.name);
+                let problem = Problem { sample, message };
+                if report.problems.last() != Some(&problem) {
+                    report.problems.push(problem);
+                }
+            }
             Ok(counted) => {
                 let (height, width) = counted.size;
                 *report.sizes.entry(format!("{width}x{height}")).or_default() += 1;
@@ -139,7 +148,8 @@ fn look(dataset: &dyn Dataset, index: usize) -> Look {
         });
         Counted { size: sample.image.size(), pixels, sums: sums.collect() }
     });
-    Look { name: dataset.sample_name(index), stored_as: dataset.stored_as(index), counted }
+    let slice = dataset.slice(index);
+    Look { name: dataset.sample_name(index), slice, stored_as: dataset.stored_as(index), counted }
 }
 
 impl CheckReport {

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-use crate::{Class, Error, Image, Mask, Result, Sample};
+use crate::{Class, Error, Image, Mask, Result, Sample, Slice};
 
 /// A split of a data set in host memory or on disk. Reading is random access and thread-safe.
 pub trait Dataset: Send + Sync {
@@ -23,7 +23,7 @@ pub trait Dataset: Send + Sync {
     /// The classes in the order of their indices.
     fn classes(&self) -> &[Class];
 
-    /// Channels of every image: 1 or 3.
+    /// Channels of every image: 1, 3, or the modalities of a medical scan.
     fn channels(&self) -> usize;
 
     /// The name of a sample, known without reading it.
@@ -35,6 +35,14 @@ pub trait Dataset: Send + Sync {
     /// Position of a sample in the list of the whole split, see [`Sample::id`].
     fn id(&self, index: usize) -> u64 {
         index as u64
+    }
+
+    /// The volume that a sample is a slice of, known without reading it; `None` for pictures that belong to no volume.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    fn slice(&self, _index: usize) -> Option<Slice> {
+        None
     }
 
     /// How the sample is stored, in words (`RGB 8-bit png, mask index 8-bit png`), from headers alone where possible.
@@ -192,6 +200,9 @@ impl Dataset for Subset {
     fn id(&self, index: usize) -> u64 {
         self.whole.id(self.indices[index])
     }
+    fn slice(&self, index: usize) -> Option<Slice> {
+        self.whole.slice(self.indices[index])
+    }
     fn stored_as(&self, index: usize) -> Result<String> {
         self.whole.stored_as(self.indices[index])
     }
@@ -229,11 +240,18 @@ impl Dataset for Resized {
     fn id(&self, index: usize) -> u64 {
         self.whole.id(index)
     }
+    fn slice(&self, index: usize) -> Option<Slice> {
+        self.whole.slice(index)
+    }
     fn stored_as(&self, index: usize) -> Result<String> {
         self.whole.stored_as(index)
     }
     fn get(&self, index: usize) -> Result<Sample> {
-        let sample = self.whole.get(index)?;
+        let mut sample = self.whole.get(index)?;
+        if let Some([_, y, x]) = sample.case.as_mut().and_then(|case| case.spacing.as_mut()) {
+            *y *= sample.image.height as f64 / self.height as f64;
+            *x *= sample.image.width as f64 / self.width as f64;
+        }
         let image: Image = crate::resize::image(&sample.image, self.height, self.width);
         let mask: Mask = if sample.mask.is_single() {
             sample.mask

@@ -151,6 +151,6 @@ impl Dataset for FolderDataset {
                 format!("{}x{} as its image {}", image.width, image.height, image_file.display()),
             ));
         }
-        Ok(Sample { id: index as u64, name: self.names[index].clone(), image, mask })
+        Ok(Sample { id: index as u64, name: self.names[index].clone(), image, mask, case: None })
     }
 }

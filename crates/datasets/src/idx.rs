@@ -1,9 +1,12 @@
 //! Data sets whose images and labels are idx arrays, held in memory as bytes.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use crate::{
-    Class, Dataset, Error, Image, Manifest, Mask, Result, Sample, Split,
+    Case, Class, Dataset, Error, Image, Manifest, Mask, Result, Sample, Slice, Split, VOID,
     manifest::SplitEntry,
     read::{self, Limits, idx::Array, mask::LabelCode},
 };
@@ -21,6 +24,10 @@ pub(crate) struct IdxDataset {
     code: Vec<u16>,
     labels_file: std::path::PathBuf,
     images_file: std::path::PathBuf,
+    /// What volume each sample is a slice of; empty where there are none.
+    slices: Vec<Slice>,
+    /// Mean and standard deviation of each volume, in the units of images.
+    statistics: Vec<[f32; 2]>,
 }
 
 impl IdxDataset {
@@ -57,7 +64,18 @@ impl IdxDataset {
             Some(pattern) => names(&path(pattern)?, count, &limits)?,
         };
         let LabelCode::Index(codes) = manifest.code() else { unreachable!("[idx] labels are values") };
-        Ok(Self {
+        let slices = match &idx.names {
+            Some(_) if idx.volumes && labels.shape.len() == 1 => {
+                return Err(Error::file(
+                    &labels_file,
+                    "one label an image",
+                    "masks: the samples are slices of volumes",
+                ));
+            }
+            Some(pattern) if idx.volumes => slices(&path(pattern)?, &names)?,
+            _ => Vec::new(),
+        };
+        let mut data = Self {
             name: manifest.name.clone(),
             split: split.to_string(),
             names,
@@ -69,7 +87,38 @@ impl IdxDataset {
             code: LabelCode::table(&codes),
             labels_file,
             images_file,
-        })
+            slices,
+            statistics: Vec::new(),
+        };
+        data.statistics = data.statistics();
+        Ok(data)
+    }
+
+    /// Mean and standard deviation of each volume over all pixels that are not void, from integer sums.
+    fn statistics(&self) -> Vec<[f32; 2]> {
+        let volumes = self.slices.iter().map(|slice| slice.volume + 1).max().unwrap_or(0) as usize;
+        let mut sums = vec![[0u64; 3]; volumes];
+        let plane = self.images.shape[1] * self.images.shape[2];
+        let pixels = self.images.data.chunks_exact(plane).zip(self.labels.data.chunks_exact(plane));
+        for (slice, (values, labels)) in self.slices.iter().zip(pixels) {
+            let [count, sum, squares] = &mut sums[slice.volume as usize];
+            for (&value, &label) in values.iter().zip(labels) {
+                if self.code.get(usize::from(label)) != Some(&u16::from(VOID)) {
+                    *count += 1;
+                    *sum += u64::from(value);
+                    *squares += u64::from(value) * u64::from(value);
+                }
+            }
+        }
+        let [low, high] = self.range.map(f64::from);
+        let statistics = |[count, sum, squares]: [u64; 3]| {
+            let count = count.max(1);
+            let spread = u128::from(count) * u128::from(squares) - u128::from(sum) * u128::from(sum);
+            let mean = (sum as f64 / count as f64 - low) / (high - low);
+            let deviation = (spread as f64).sqrt() / count as f64 / (high - low);
+            [mean as f32, (deviation as f32).max(Case::SMALLEST)]
+        };
+        sums.into_iter().map(statistics).collect()
     }
 }
 
@@ -85,6 +134,23 @@ fn names(file: &Path, count: usize, limits: &Limits) -> Result<Vec<String>> {
         Some(twice) => Err(Error::file(file, format!("`{}` twice", twice.escape_debug()), "each name once")),
         None => Ok(names),
     }
+}
+
+/// The slices that names of the form `VOLUME Z` stand for; volumes are numbered as they first appear.
+fn slices(file: &Path, names: &[String]) -> Result<Vec<Slice>> {
+    let mut numbers: HashMap<&str, u64> = HashMap::new();
+    let mut slices = Vec::with_capacity(names.len());
+    for line in names {
+        let parts = line.rsplit_once(' ').and_then(|(name, z)| Some((name, z, z.parse::<usize>().ok()?)));
+        // The spelling is checked too: `a 1` and `a 01` would be one slice.
+        let Some((name, _, z)) = parts.filter(|(name, text, z)| z.to_string() == *text && !name.is_empty()) else {
+            let found = format!("the name `{}`", line.escape_debug());
+            return Err(Error::file(file, found, "`VOLUME Z`, such as `patient_07 12`"));
+        };
+        let next = numbers.len() as u64;
+        slices.push(Slice { volume: *numbers.entry(name).or_insert(next), name: name.to_owned(), z });
+    }
+    Ok(slices)
 }
 
 impl Dataset for IdxDataset {
@@ -105,6 +171,9 @@ impl Dataset for IdxDataset {
     }
     fn sample_name(&self, index: usize) -> String {
         self.names[index].clone()
+    }
+    fn slice(&self, index: usize) -> Option<Slice> {
+        self.slices.get(index).cloned()
     }
     fn stored_as(&self, _index: usize) -> Result<String> {
         Ok(format!("grey 8-bit idx, {} 8-bit idx", if self.labels.shape.len() == 1 { "label" } else { "mask" }))
@@ -133,6 +202,11 @@ impl Dataset for IdxDataset {
             }
         }
         let image = Image { channels: self.channels, height, width, data };
-        Ok(Sample { id: index as u64, name: self.names[index].clone(), image, mask })
+        let case = self.slices.get(index).map(|slice| {
+            let [mean, std] = self.statistics[slice.volume as usize];
+            let repeated = |value: f32| vec![value; self.channels];
+            Case { slice: slice.clone(), spacing: None, mean: repeated(mean), std: repeated(std) }
+        });
+        Ok(Sample { id: index as u64, name: self.names[index].clone(), image, mask, case })
     }
 }

@@ -1,7 +1,7 @@
 //! Synthetic scenes, folders with manifests and their readers, for fireproof.
 //!
 //! Everything here lives in host memory and builds without Burn: [`open`] a data set by name, read [`Sample`]s by index,
-//! or stream them in batches.
+//! or stream them in batches. [`volume`] reads and writes single medical volumes.
 //!
 //! ```
 //! use fireproof_datasets::{Dataset, Options, Split, open};
@@ -23,12 +23,14 @@ mod idx;
 mod loader;
 pub mod manifest;
 mod math;
+mod msd;
 mod open;
 mod random;
 pub mod read;
 pub mod resize;
 mod sample;
 pub mod scenes;
+pub mod volume;
 
 pub use augment::{Augment, Fill};
 #[cfg(feature = "burn")]
@@ -39,4 +41,4 @@ pub use error::{Error, Result};
 pub use loader::{Loaded, Loader, LoaderOptions, Position};
 pub use manifest::{Manifest, Registration};
 pub use open::{Options, list, open, open_manifest};
-pub use sample::{Class, Image, Mask, Sample, VOID};
+pub use sample::{Case, Class, Image, Mask, Sample, Slice, VOID};

@@ -1,7 +1,7 @@
 //! Manifests: what a data set is, where its files lie, and what its values mean.
 //!
 //! One TOML file describes one data set. It names the data set's origin and licence, its classes, its splits, and in
-//! exactly one table (`[folder]`, `[idx]` or `[scenes]`) the format that holds it. Paths are relative to the root folder
+//! exactly one table (`[folder]`, `[idx]`, `[msd]` or `[scenes]`) the format that holds it. Paths are relative to the root folder
 //! and may not leave it.
 //!
 //! ```toml
@@ -27,14 +27,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
 use crate::{
     Class, Error, Result, VOID,
-    read::{self, Limits, check_relative, mask::LabelCode},
+    read::{self, Limits, check_relative, mask::LabelCode, msd::Contents},
 };
 
 /// A data set's description.
@@ -51,9 +51,10 @@ pub struct Manifest {
     pub licence: String,
     /// What its authors want cited.
     pub citation: Option<String>,
-    /// Channels that images are read as: 1 or 3.
+    /// Channels that images are read as: 1 or 3; with `[msd]`, the number of modalities.
     pub channels: usize,
-    /// The stored values that become 0 and 1; by default 0 and the largest value of the file's bit depth.
+    /// The stored values that become 0 and 1; by default 0 and the largest value of the file's bit depth, with `[msd]` the
+    /// smallest and largest value of the volume. Values outside are an error, with `[msd]` they are clipped.
     pub range: Option<[f32; 2]>,
     /// The classes in the order of their indices.
     pub classes: Vec<ClassEntry>,
@@ -67,6 +68,8 @@ pub struct Manifest {
     pub folder: Option<Folder>,
     /// All images of a split in one array file.
     pub idx: Option<Idx>,
+    /// Volumes in the layout of the Medical Segmentation Decathlon.
+    pub msd: Option<Msd>,
     /// The built-in generator.
     pub scenes: Option<Generator>,
     /// The splits by name.
@@ -122,6 +125,24 @@ pub struct Idx {
     pub labels: String,
     /// Path of a text file with one sample name a line; without it samples are numbered.
     pub names: Option<String>,
+    /// Whether samples are slices of volumes: a name is then `VOLUME Z`, and samples carry their [`Case`](crate::Case).
+    #[serde(default)]
+    pub volumes: bool,
+}
+
+/// Volumes in the layout of the Medical Segmentation Decathlon, read as 2-D slices; a split's list names volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Msd {
+    /// Path of the file that lists the volumes.
+    #[serde(default = "Msd::dataset")]
+    pub dataset: String,
+}
+
+impl Msd {
+    fn dataset() -> String {
+        "dataset.json".into()
+    }
 }
 
 /// The built-in generator, see [`scenes`](crate::scenes).
@@ -197,14 +218,19 @@ impl Manifest {
         manifests
     }
 
-    /// The embedded manifest of that name, or the file if `name` ends in `.toml`.
+    /// The embedded manifest of that name, or the file if `name` ends in `.toml`, or the manifest of the volumes that a
+    /// decathlon's `dataset.json` lists, if it ends in `.json`: all of them are the split `train`.
     ///
     /// # Errors
     /// If there is none, and as [`parse`](Self::parse).
     pub fn find(name: &str) -> Result<Self> {
-        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
-            let limits = Limits { bytes: 1 << 20, ..Limits::default() };
-            return Self::parse(Path::new(name), &read::text(Path::new(name), &limits, "a manifest")?);
+        let limits = Limits { bytes: 1 << 24, ..Limits::default() };
+        match Path::new(name).extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => {
+                return Self::parse(Path::new(name), &read::text(Path::new(name), &limits, "a manifest")?);
+            }
+            Some("json") => return Self::of_volumes(Path::new(name), read::msd::read(Path::new(name), &limits)?),
+            _ => {}
         }
         let embedded = Self::embedded();
         let known = embedded.iter().map(|manifest| manifest.name.clone()).collect();
@@ -212,6 +238,42 @@ impl Manifest {
             .into_iter()
             .find(|manifest| manifest.name == name)
             .ok_or_else(|| Error::UnknownDataset { name: name.to_owned(), known })
+    }
+
+    /// The folder that a manifest given by its path describes unless another is named: the one that it lies in.
+    pub fn folder_beside(name: &str) -> Option<PathBuf> {
+        let file = Path::new(name);
+        let given = file.extension().is_some_and(|extension| extension == "toml" || extension == "json");
+        let folder = file.parent().filter(|_| given)?;
+        Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() })
+    }
+
+    /// The manifest that a `dataset.json` amounts to.
+    fn of_volumes(file: &Path, contents: Contents) -> Result<Self> {
+        let classes = contents.labels.into_iter().enumerate();
+        let manifest = Self {
+            title: format!("{}, 2-D slices", contents.name),
+            name: contents.name,
+            origin: file.display().to_string(),
+            licence: contents.licence.unwrap_or_else(|| "not said".into()),
+            citation: None,
+            channels: contents.modalities.len(),
+            range: None,
+            classes: classes
+                .map(|(index, (value, name))| ClassEntry { name, color: color(index), values: Some(vec![value]) })
+                .collect(),
+            void: Vec::new(),
+            void_colors: Vec::new(),
+            folder: None,
+            idx: None,
+            msd: Some(Msd {
+                dataset: file.file_name().map_or_else(Msd::dataset, |name| name.to_string_lossy().into()),
+            }),
+            scenes: None,
+            splits: BTreeMap::from([("train".to_owned(), SplitEntry::default())]),
+            checksums: BTreeMap::new(),
+        };
+        manifest.checked(file)
     }
 
     /// Parses a manifest; `file` is only named in errors.
@@ -222,8 +284,12 @@ impl Manifest {
         let manifest: Self = toml::from_str(text).map_err(|error| {
             Error::file(file, format!("text that is no manifest ({})", error.to_string().trim()), "a manifest")
         })?;
-        let problems = manifest.problems();
-        if problems.is_empty() { Ok(manifest) } else { Err(Error::Problems { file: file.to_path_buf(), problems }) }
+        manifest.checked(file)
+    }
+
+    fn checked(self, file: &Path) -> Result<Self> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(self) } else { Err(Error::Problems { file: file.to_path_buf(), problems }) }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -234,16 +300,21 @@ impl Manifest {
             }
         };
         require(!self.name.is_empty(), "`name` is empty".into());
-        require(matches!(self.channels, 1 | 3), format!("`channels` is {}, expected 1 or 3", self.channels));
+        let (possible, expected) = match self.msd {
+            Some(_) => (1..=255, "1 to 255 modalities"),
+            None => (1..=3, "1 or 3"),
+        };
+        let possible = possible.contains(&self.channels) && (self.msd.is_some() || self.channels != 2);
+        require(possible, format!("`channels` is {}, expected {expected}", self.channels));
         let count = self.classes.len();
         require((1..=255).contains(&count), format!("`classes` has {count} entries, expected 1 to 255"));
         if let Some([low, high]) = self.range {
             let finite = low.is_finite() && high.is_finite() && low < high;
             require(finite, format!("`range` is [{low}, {high}], expected a smaller and a larger value"));
         }
-        let formats =
-            usize::from(self.folder.is_some()) + usize::from(self.idx.is_some()) + usize::from(self.scenes.is_some());
-        require(formats == 1, format!("{formats} of the tables [folder], [idx] and [scenes], expected one"));
+        let formats = [self.folder.is_some(), self.idx.is_some(), self.msd.is_some(), self.scenes.is_some()];
+        let formats = formats.iter().filter(|&&there| there).count();
+        require(formats == 1, format!("{formats} of the tables [folder], [idx], [msd] and [scenes], expected one"));
         require(!self.splits.is_empty(), "no [splits.…] table, expected at least one".into());
         let mut paths: Vec<(String, &str, bool)> = Vec::new();
         if let Some(folder) = &self.folder {
@@ -254,6 +325,11 @@ impl Manifest {
             paths.push(("idx.images".into(), &idx.images, false));
             paths.push(("idx.labels".into(), &idx.labels, false));
             paths.extend(idx.names.iter().map(|names| ("idx.names".to_owned(), names.as_str(), false)));
+            let named = !idx.volumes || idx.names.is_some();
+            require(named, "`idx.volumes` without `idx.names`, expected a list with one `VOLUME Z` a line".into());
+        }
+        if let Some(msd) = &self.msd {
+            paths.push(("msd.dataset".into(), &msd.dataset, false));
         }
         for (name, split) in &self.splits {
             let masks = split.masks.iter().map(|masks| (format!("splits.{name}.masks"), masks.as_str(), true));
@@ -303,6 +379,12 @@ impl Manifest {
         let codes: HashMap<u16, u8> = unique(pairs.into_iter())?;
         Ok(LabelCode::Index(codes.into_iter().collect()))
     }
+}
+
+/// A colour of a class that has none: the bits of its index, spread over the high bits of red, green and blue.
+fn color(index: usize) -> [u8; 3] {
+    let channel = |first: usize| (0..3).map(|bit| ((index >> (3 * bit + first)) as u8 & 1) << (7 - bit)).sum();
+    [channel(0), channel(1), channel(2)]
 }
 
 /// The map of the pairs, or which key has two meanings.

@@ -1,10 +1,10 @@
 //! Data sets by name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{
-    Dataset, Error, Manifest, Result, Split, dataset::Resized, folder::FolderDataset, idx::IdxDataset, read::Limits,
-    scenes::Scenes,
+    Dataset, Error, Manifest, Result, Split, dataset::Resized, folder::FolderDataset, idx::IdxDataset, msd::MsdDataset,
+    read::Limits, scenes::Scenes,
 };
 
 /// How to open a data set.
@@ -20,7 +20,8 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// Opens a split of a data set: by the name of an embedded manifest, or by the path of a manifest of one's own.
+/// Opens a split of a data set: by the name of an embedded manifest, by the path of a manifest of one's own, or by that of a
+/// decathlon's `dataset.json`, see [`Manifest::find`].
 ///
 /// Without `root`, a manifest of one's own describes the folder that it lies in.
 ///
@@ -41,9 +42,7 @@ pub struct Options {
 /// [`check`](crate::check()).
 pub fn open(name: &str, root: Option<&Path>, split: Split, options: Options) -> Result<Box<dyn Dataset>> {
     let manifest = Manifest::find(name)?;
-    let beside = PathBuf::from(name).parent().map(Path::to_path_buf);
-    let beside = beside.map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder });
-    let root = root.map(Path::to_path_buf).or(if name.ends_with(".toml") { beside } else { None });
+    let root = root.map(Path::to_path_buf).or_else(|| Manifest::folder_beside(name));
     open_manifest(&manifest, root.as_deref(), split, options)
 }
 
@@ -75,6 +74,8 @@ pub fn open_manifest(
     let root = root.ok_or_else(|| Error::RootMissing { name: manifest.name.clone(), layout: layout(manifest) })?;
     let whole: Box<dyn Dataset> = if manifest.folder.is_some() {
         Box::new(FolderDataset::open(manifest, root, &split, entry, options.limits)?)
+    } else if manifest.msd.is_some() {
+        Box::new(MsdDataset::open(manifest, root, &split, entry, options.limits)?)
     } else {
         Box::new(IdxDataset::open(manifest, root, &split, entry, options.limits)?)
     };
@@ -90,9 +91,10 @@ pub fn list() -> Vec<Manifest> {
 }
 
 fn layout(manifest: &Manifest) -> String {
-    match (&manifest.folder, &manifest.idx) {
-        (Some(folder), _) => format!("images {} and masks {}", folder.images, folder.masks),
-        (_, Some(idx)) => format!("images {} and labels {}", idx.images, idx.labels),
+    match (&manifest.folder, &manifest.idx, &manifest.msd) {
+        (Some(folder), _, _) => format!("images {} and masks {}", folder.images, folder.masks),
+        (_, Some(idx), _) => format!("images {} and labels {}", idx.images, idx.labels),
+        (_, _, Some(msd)) => format!("{} and the volumes that it lists", msd.dataset),
         _ => "its files".into(),
     }
 }

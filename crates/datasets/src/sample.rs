@@ -6,7 +6,7 @@ pub const VOID: u8 = 255;
 /// An image, channels first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
-    /// Number of channels `C`: 1 (grey) or 3 (RGB).
+    /// Number of channels `C`: 1 (grey), 3 (RGB), or the modalities of a medical scan.
     pub channels: usize,
     /// Number of rows `H`.
     pub height: usize,
@@ -40,6 +40,41 @@ pub struct Sample {
     pub image: Image,
     /// Its labels.
     pub mask: Mask,
+    /// The volume that it was cut from; `None` for pictures that belong to no volume.
+    pub case: Option<Case>,
+}
+
+/// Where a 2-D sample lies in a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slice {
+    /// Position of the volume in the list of the data set's split: what scores per volume are pooled by.
+    pub volume: u64,
+    /// The volume's name.
+    pub name: String,
+    /// Position along the axis that was sliced, from 0.
+    pub z: usize,
+}
+
+/// A medical case as one of its slices sees it.
+///
+/// Mean and standard deviation are in the units of [`Image::data`], so that `(value − mean) / std` is the per-case z-score:
+/// it does not change when a volume's values are scaled, so neither does it matter how they became `[0, 1]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// Which slice of which volume.
+    pub slice: Slice,
+    /// Distance of neighbours along `[z, y, x]` in mm, where the data says it. Resizing on reading is accounted for,
+    /// augmentation is not.
+    pub spacing: Option<[f64; 3]>,
+    /// Mean of each channel over the whole volume, `[C]`; padding that is void does not count.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel over the whole volume, `[C]`, at least 1e-8.
+    pub std: Vec<f32>,
+}
+
+impl Case {
+    /// The smallest standard deviation: a volume of one value is divided by it.
+    pub(crate) const SMALLEST: f32 = 1e-8;
 }
 
 /// A class: its index is its position in [`Dataset::classes`](crate::Dataset::classes).

@@ -31,7 +31,7 @@ impl Plan {
     pub fn estimate(&self, batch_wanted: Option<usize>) -> Result<Estimate> {
         let Passes { forward, backward } = self.passes();
         let mut seconds = 0.0;
-        let images = self.images.len() as f64;
+        let images = self.own().len() as f64;
         let mut measured: Vec<(usize, &str, f64, f64)> = Vec::new();
         for job in &self.jobs {
             let same =

@@ -11,6 +11,7 @@
 //!     trials: [Trial::Clean].into_iter().chain(attacks.into_iter().map(Trial::Attack)).collect(),
 //!     devices: vec!["flex".into()],
 //!     seed: 0,
+//!     shard: None,
 //! };
 //! let plan = Plan::new(&settings)?;
 //! println!("{:?}, about {:.0} s", plan.passes(), plan.estimate(None)?.seconds);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor};
 use fireproof_attacks::{AttackConfig, Context, build};
 use fireproof_datasets::Dataset;
-use fireproof_report::{Class, Header, RowKey};
+use fireproof_report::{Class, Header, Part, RowKey};
 use fireproof_tensor::{Batch, Counted, Passes, random::Stream, victim};
 use sha2::{Digest, Sha256};
 
@@ -65,6 +65,7 @@ impl Plan {
         let images: Vec<PlannedImage> = (0..dataset.len())
             .map(|index| PlannedImage { id: dataset.id(index), name: dataset.sample_name(index) })
             .collect();
+        let ids: Vec<u64> = images.iter().map(|image| image.id).collect();
         if settings.weights.is_empty() {
             return Err(Error::setting("--weights", "none", "at least one file"));
         }
@@ -103,15 +104,23 @@ impl Plan {
             weights: subjects.iter().map(|subject| (subject.weights.clone(), subject.sha256.clone())).collect(),
             classes: dataset.classes().len(),
             rows,
+            part: settings.shard.map(|shard| Part::new(shard, &ids)),
         };
         let classes = dataset.classes().iter();
         let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();
         Ok(Self { header, jobs, images, classes, subjects, dataset, seed: settings.seed })
     }
 
-    /// Passes of the whole plan, over all images.
+    /// Positions in [`images`](Plan::images) of those that this process evaluates: all, or those of its shard.
+    pub fn own(&self) -> Vec<usize> {
+        let part = self.header.part.as_ref();
+        let here = |position: &usize| part.is_none_or(|part| part.images.contains(&self.images[*position].id));
+        (0..self.images.len()).filter(here).collect()
+    }
+
+    /// Passes of the whole plan, over all images that this process evaluates.
     pub fn passes(&self) -> Passes {
-        let images = self.images.len() as u64;
+        let images = self.own().len() as u64;
         let total = self.jobs.iter().fold(Passes::default(), |sum, job| sum + job.passes);
         Passes { forward: total.forward * images, backward: total.backward * images }
     }

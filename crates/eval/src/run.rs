@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{AttackConfig, Context, View, build};
 use fireproof_datasets::{Sample, batch};
-use fireproof_report::{Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run};
+use fireproof_report::{Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, sanity};
 use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim};
 
 use crate::adversarial::{Given, Keep};
@@ -70,7 +70,8 @@ impl Plan {
         if let Some(keep) = keep {
             keep.finish(&self.header.rows, &self.images)?;
         }
-        let results = Results::new(self.facts(options), records.rows());
+        let mut results = Results::from_records(self.facts(options), &records);
+        results.run.sanity = sanity::complete(&sanity::from_rows(&results.rows));
         fireproof_report::write_all(folder, &results, &pictures::read(folder)?)?;
         Ok(results)
     }
@@ -146,13 +147,14 @@ impl Runner<'_> {
         let images = &self.plan.images;
         let missing =
             |job: &Job, position: &usize| job.rows.iter().any(|&(row, _)| !done.contains(&(row, images[*position].id)));
+        let own = self.plan.own();
         for job in &self.plan.jobs {
-            let recorded = (0..images.len()).filter(|position| !missing(job, position)).count();
+            let recorded = own.iter().filter(|position| !missing(job, position)).count();
             self.progress.done += recorded as u64 * weigh(job.passes);
         }
         let mut loaded: Option<(usize, &str, Device, Box<dyn Victim + Send + Sync>)> = None;
         for job in &self.plan.jobs {
-            let positions: Vec<usize> = (0..images.len()).filter(|position| missing(job, position)).collect();
+            let positions: Vec<usize> = own.iter().copied().filter(|position| missing(job, position)).collect();
             if positions.is_empty() {
                 continue;
             }
@@ -245,6 +247,8 @@ impl Runner<'_> {
                     image: sample.id,
                     name: sample.name.clone(),
                     counts: prediction.count(sample, self.plan.header.classes)?,
+                    sizes: Some(prediction.count_sizes(sample, self.plan.header.classes)?),
+                    calibration: None,
                     forward_passes: share(passes.forward, n, at as u64),
                     backward_passes: share(passes.backward, n, at as u64),
                     seconds,

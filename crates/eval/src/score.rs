@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use fireproof_datasets::Sample;
-use fireproof_metrics::ClassCounts;
+use fireproof_metrics::{ClassCounts, SizeCounts};
 use fireproof_tensor::{Result, Victim};
 
 /// What a model says about one image.
@@ -17,6 +17,15 @@ impl Prediction {
     /// The pixels of each class, correct and not.
     pub(crate) fn count(&self, sample: &Sample, classes: usize) -> Result<ClassCounts, fireproof_metrics::MetricError> {
         ClassCounts::count(classes, &sample.mask.data, &self.classes)
+    }
+
+    /// The same by the size of the labelled objects.
+    pub(crate) fn count_sizes(
+        &self,
+        sample: &Sample,
+        classes: usize,
+    ) -> Result<SizeCounts, fireproof_metrics::MetricError> {
+        SizeCounts::count(classes, &sample.mask.data, &self.classes, sample.mask.width)
     }
 
     /// For pictures, where classes above 255 do not occur.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use fireproof_attacks::AttackConfig;
 use fireproof_datasets::{Dataset, Options, Split, Subset, open};
+use fireproof_report::Shard;
 
 use crate::{Error, Result, Weights};
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub devices: Vec<String>,
     /// All randomness derives from it.
     pub seed: u64,
+    /// The part of the images that this process evaluates; `None` for all.
+    pub shard: Option<Shard>,
 }
 
 /// What a row does to the images.

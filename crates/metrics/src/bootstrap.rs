@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ClassCounts;
+use crate::random::{below, hash};
 
 /// A confidence interval, in the score's own unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -42,18 +43,45 @@ pub fn interval(
     confidence: f64,
     seed: u64,
 ) -> Option<Interval> {
-    assert!((0.0..1.0).contains(&confidence), "confidence {confidence} is not within 0..1");
     let empty = ClassCounts::new(images.first()?.classes()).expect("an image's class count is valid");
-    let count = images.len() as u64;
-    let draw = |resample: u64| {
+    let draw = |chosen: &mut dyn Iterator<Item = usize>| {
         let mut pooled = empty.clone();
-        for position in 0..count {
-            let image = below(count, hash(hash(hash(seed) ^ resample) ^ position));
-            pooled.merge(&images[image as usize]).expect("images of one data set have the same classes");
-        }
+        chosen.for_each(|image| pooled.merge(&images[image]).expect("images of one data set have the same classes"));
         score(&pooled)
     };
-    let mut scores: Vec<f64> = (0..resamples as u64).filter_map(draw).collect();
+    percentiles(images.len(), draw, resamples, confidence, seed)
+}
+
+/// Likewise for a mean of per-image scores, such as the image mean of pixel accuracy; `scores` are those of the images that
+/// have one, sorted by id.
+///
+/// # Panics
+/// When `confidence` is not within 0..1.
+pub fn mean_interval(scores: &[f64], resamples: usize, confidence: f64, seed: u64) -> Option<Interval> {
+    let draw = |chosen: &mut dyn Iterator<Item = usize>| {
+        Some(chosen.map(|image| scores[image]).sum::<f64>() / scores.len() as f64)
+    };
+    percentiles(scores.len(), draw, resamples, confidence, seed)
+}
+
+/// `draw` scores one resample, given the images in it.
+fn percentiles(
+    images: usize,
+    draw: impl Fn(&mut dyn Iterator<Item = usize>) -> Option<f64>,
+    resamples: usize,
+    confidence: f64,
+    seed: u64,
+) -> Option<Interval> {
+    assert!((0.0..1.0).contains(&confidence), "confidence {confidence} is not within 0..1");
+    if images == 0 {
+        return None;
+    }
+    let count = images as u64;
+    let one = |resample: u64| {
+        let key = hash(hash(seed) ^ resample);
+        draw(&mut (0..count).map(|position| below(count, hash(key ^ position)) as usize))
+    };
+    let mut scores: Vec<f64> = (0..resamples as u64).filter_map(one).collect();
     scores.sort_by(f64::total_cmp);
     let tail = (1.0 - confidence) / 2.0;
     Some(Interval { low: quantile(&scores, tail)?, high: quantile(&scores, 1.0 - tail)? })
@@ -64,17 +92,4 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let position = q * (sorted.len().checked_sub(1)?) as f64;
     let (floor, ceil) = (position.floor() as usize, position.ceil() as usize);
     Some(sorted[floor] + (sorted[ceil] - sorted[floor]) * (position - floor as f64))
-}
-
-/// A number in `0..count` from 64 random bits, without the bias of a remainder.
-fn below(count: u64, bits: u64) -> u64 {
-    ((u128::from(bits) * u128::from(count)) >> 64) as u64
-}
-
-/// The mixing function of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a counter in, 64 random bits out.
-fn hash(counter: u64) -> u64 {
-    let mut z = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

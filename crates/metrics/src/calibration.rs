@@ -23,8 +23,30 @@ const UNIT: f64 = (1u64 << 24) as f64;
 /// # Ok::<(), fireproof_metrics::MetricError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Calibration {
     bins: Vec<Bin>,
+}
+
+/// What a file says before anyone looked at it.
+#[derive(Deserialize)]
+struct Unchecked {
+    bins: Vec<Bin>,
+}
+
+impl TryFrom<Unchecked> for Calibration {
+    type Error = MetricError;
+
+    fn try_from(Unchecked { bins }: Unchecked) -> Result<Self, MetricError> {
+        let possible = |bin: &Bin| bin.correct <= bin.pixels && bin.confidence as f64 <= bin.pixels as f64 * UNIT;
+        match bins.iter().find(|bin| !possible(bin)) {
+            _ if bins.is_empty() => Err(MetricError::Impossible("calibration without bins".into())),
+            Some(Bin { pixels, correct, confidence }) => Err(MetricError::Impossible(format!(
+                "a bin of {pixels} pixels with {correct} correct ones and a sum of confidences of {confidence}/2^24"
+            ))),
+            None => Ok(Self { bins }),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -60,14 +60,8 @@ impl Confusion {
         L: Copy + Into<i64>,
         P: Copy + Into<i64>,
     {
-        if labels.len() != predictions.len() {
-            return Err(MetricError::Length { what: "predictions", found: predictions.len(), expected: labels.len() });
-        }
+        check(self.classes, labels, predictions)?;
         let classes = self.classes as i64;
-        let is_wrong = |label: &L| !(0..classes).contains(&(*label).into()) && (*label).into() != i64::from(VOID);
-        if let Some(position) = labels.iter().position(is_wrong) {
-            return Err(MetricError::Label { label: labels[position].into(), position, classes: self.classes });
-        }
         for (&label, &prediction) in labels.iter().zip(predictions) {
             let (label, prediction): (i64, i64) = (label.into(), prediction.into());
             if label != i64::from(VOID) {
@@ -121,5 +115,20 @@ impl Confusion {
             classes.clone().map(|column| classes.clone().map(|row| self.get(row, column)).sum()).collect();
         let intersections = classes.map(|class| self.get(class, class)).collect();
         ClassCounts::from_parts(intersections, labels, predictions).expect("a table's sums are consistent")
+    }
+}
+
+/// Refuses maps of different length and labels that are neither a class nor void.
+pub(crate) fn check<L, P>(classes: usize, labels: &[L], predictions: &[P]) -> Result<(), MetricError>
+where
+    L: Copy + Into<i64>,
+{
+    if labels.len() != predictions.len() {
+        return Err(MetricError::Length { what: "predictions", found: predictions.len(), expected: labels.len() });
+    }
+    let is_wrong = |label: &L| !(0..classes as i64).contains(&(*label).into()) && (*label).into() != i64::from(VOID);
+    match labels.iter().position(is_wrong) {
+        Some(position) => Err(MetricError::Label { label: labels[position].into(), position, classes }),
+        None => Ok(()),
     }
 }

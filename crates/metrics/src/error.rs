@@ -37,9 +37,40 @@ pub enum MetricError {
         /// The size of the left-hand side.
         expected: usize,
     },
+    /// Values on a grid that are not as many as its pixels or voxels.
+    #[error("{what}: found {found} values, expected {expected}, one for each pixel or voxel of the grid")]
+    Extent {
+        /// Which argument is too long or too short.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The number of pixels or voxels.
+        expected: usize,
+    },
+    /// An argument is out of its range.
+    #[error("{argument}: found {found}, expected {expected}")]
+    Argument {
+        /// The argument.
+        argument: &'static str,
+        /// What it was.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
     /// Counts that no pair of label and prediction maps can have.
     #[error("impossible counts: {0}")]
     Impossible(String),
+    /// Maps that are no rectangle of the given width.
+    #[error("width {width}: {pixels} pixels are no rectangle of that width")]
+    Width {
+        /// The width given.
+        width: usize,
+        /// Pixels of the map.
+        pixels: usize,
+    },
+    /// Attacks that were not made on the same images.
+    #[error("worst case: {0}")]
+    Table(String),
     /// A confidence outside 0..=1, or not a number.
     #[error("confidence {confidence} at position {position}: expected 0 to 1")]
     Confidence {

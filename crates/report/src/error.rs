@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use crate::Shard;
+
 /// What can be wrong with the files of a run, or with the pictures handed in.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -65,6 +67,72 @@ pub enum ReportError {
         /// The image's id.
         image: u64,
         /// The row's attack.
+        attack: String,
+    },
+    /// A shard that cannot be, or that nobody can tell.
+    #[error("--shard: found {found}, expected {expected}")]
+    Shard {
+        /// What was given or found in the environment.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A folder to merge that holds a whole run.
+    #[error("{}: holds a whole run, expected a shard of one (bench --shard i/n)", path.display())]
+    NotAShard {
+        /// The records file.
+        path: PathBuf,
+    },
+    /// Shards that were cut from different runs.
+    #[error("{}: a shard of another run: {field} is {found} there, but {expected} in {}", path.display(), first.display())]
+    OtherRun {
+        /// The file that differs.
+        path: PathBuf,
+        /// The first field that differs, for example `plan.steps`.
+        field: String,
+        /// Its value there.
+        found: String,
+        /// The file that it is compared with.
+        first: PathBuf,
+        /// The value there.
+        expected: String,
+    },
+    /// The same shard in two folders.
+    #[error("shard {shard} is there twice: {} and {}", first.display(), second.display())]
+    DoubledShard {
+        /// Which one.
+        shard: Shard,
+        /// One records file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Shards that no folder holds.
+    #[error("missing: {}", missing.iter().map(|index| format!("shard {index}/{of}")).collect::<Vec<_>>().join(", "))]
+    MissingShards {
+        /// Their numbers, from 1.
+        missing: Vec<u32>,
+        /// How many there should be.
+        of: u32,
+    },
+    /// A shard whose run did not come to its end.
+    #[error(
+        "{}: shard {shard} is not finished: {missing} records are missing, the first that of image {image} in row {row} \
+         ({attack}); go on with bench --resume",
+        path.display()
+    )]
+    Unfinished {
+        /// The records file.
+        path: PathBuf,
+        /// Which shard.
+        shard: Shard,
+        /// How many records are missing.
+        missing: usize,
+        /// The first missing image's id.
+        image: u64,
+        /// Its row, an index into the header's rows.
+        row: usize,
+        /// That row's attack.
         attack: String,
     },
     /// A picture whose size does not fit its companions.

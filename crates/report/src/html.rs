@@ -9,7 +9,7 @@ use crate::escape::html as escape;
 use crate::layout::Group;
 use crate::plots::Figure;
 use crate::table::{Format, Table, swatch, threat_note};
-use crate::{Results, Status, labels};
+use crate::{Results, Status, labels, seeds};
 
 /// The whole page. It needs no script, no network and no other file, and prints on A4.
 pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
@@ -20,12 +20,14 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     write!(page, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n").expect("memory");
     page += &header(results, &groups);
     page += &section("At a glance", &glance(&groups));
-    let tables: String = Table::miou(results, true).iter().map(|table| table.render(Format::Html)).collect();
-    page += &section("Accuracy under attack", &tables);
+    page += &section("Accuracy under attack", &rendered(&Table::miou(results, true)));
+    page += &section("Worst case over the attacks", &rendered(&Table::worst_cases(results)));
     page += &section("Convergence of the attacks", &curves.iter().map(figure).collect::<String>());
     page += &section("What it looks like", &panels.iter().map(figure).collect::<String>());
-    let tables: String = Table::per_class(results).iter().map(|table| table.render(Format::Html)).collect();
-    page += &section("IoU per class", &tables);
+    page += &section("All scores", &rendered(&Table::scores(results)));
+    let spread = seeds::table(&seeds::spread(&results.rows));
+    page += &section("Spread over seeds", &rendered(spread.as_slice()));
+    page += &section("IoU per class", &rendered(&Table::per_class(results)));
     page += &section("Threat model", &threats(results, &groups));
     page += &section("Sanity checks", &sanity(results));
     let item = |sentence: &String| format!("<li>{}</li>\n", escape(sentence));
@@ -39,6 +41,10 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     )
     .expect("memory");
     page + "</body>\n</html>\n"
+}
+
+fn rendered(tables: &[Table]) -> String {
+    tables.iter().map(|table| table.render(Format::Html)).collect()
 }
 
 fn section(title: &str, body: &str) -> String {

@@ -213,15 +213,20 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Whether two rows are about the same model on the same data and device.
+pub(crate) fn same_model(a: &Row, b: &Row) -> bool {
+    same_data(a, b) && same_line(a, b)
+}
+
 fn same_data(a: &Row, b: &Row) -> bool {
     a.dataset == b.dataset && a.split == b.split
 }
 
-fn same_threat(a: &Row, b: &Row) -> bool {
+pub(crate) fn same_threat(a: &Row, b: &Row) -> bool {
     a.norm == b.norm && a.epsilon == b.epsilon
 }
 
-fn same_line(a: &Row, b: &Row) -> bool {
+pub(crate) fn same_line(a: &Row, b: &Row) -> bool {
     a.model == b.model
         && a.training == b.training
         && a.weights == b.weights

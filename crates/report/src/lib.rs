@@ -9,7 +9,8 @@
 //! | `panels*.png` | [`panels::sheet`] | what an attack does to a picture |
 //! | `report.html` | [`html::page`] | people: all of this in one file |
 //!
-//! [`write_all`] makes everything but the records. [`Table`] gives the paper's table as Markdown, LaTeX, HTML or CSV, and
+//! [`write_all`] makes everything but the records, and [`merge`](merge::merge_into) all of it from the folders of the shards of
+//! a run. [`Table`] gives the paper's table as Markdown, LaTeX, HTML or CSV, and
 //! [`canvas`] is what further figures are drawn with. Nothing here computes a prediction, so the crate builds without a
 //! tensor library.
 
@@ -19,12 +20,17 @@ pub mod escape;
 mod files;
 pub mod html;
 pub mod labels;
+pub mod launcher;
 pub mod layout;
+pub mod merge;
 mod output;
 pub mod panels;
 pub mod plots;
 pub mod records;
+pub mod sanity;
 pub mod schema;
+pub mod seeds;
+mod shard;
 pub mod table;
 
 pub use error::ReportError;
@@ -32,5 +38,6 @@ pub use output::{REPORT_FILE, rewrite, write_all};
 pub use panels::Panel;
 pub use plots::Figure;
 pub use records::{Header, RECORDS_FILE, Record, RecordWriter, Records, Trace};
-pub use schema::{Check, Class, Results, Row, RowKey, Run, Status};
+pub use schema::{Check, Class, Results, Row, RowKey, Run, Status, WorstCase};
+pub use shard::{Part, Shard};
 pub use table::{Format, Table};

@@ -20,10 +20,14 @@ const SHEET: usize = 5;
 /// When a picture does not fit its panel or a file cannot be written.
 pub fn write_all(folder: &Path, results: &Results, panels: &[Panel]) -> Result<Vec<PathBuf>, ReportError> {
     let sheets: Vec<&[Panel]> = panels.chunks(SHEET).collect();
-    let name =
-        |index: usize| if sheets.len() == 1 { "panels.png".to_owned() } else { format!("panels-{}.png", index + 1) };
+    let name = |index| sheet_name(index, sheets.len());
     let sheets = sheets.iter().enumerate().map(|(index, panels)| sheet(&name(index), panels, &results.run.classes));
     write_figures(folder, results, sheets.collect::<Result<Vec<Figure>, _>>()?)
+}
+
+/// The file of sheet `index` of `count`.
+pub(crate) fn sheet_name(index: usize, count: usize) -> String {
+    if count == 1 { "panels.png".to_owned() } else { format!("panels-{}.png", index + 1) }
 }
 
 /// Writes the same from a `results.json` and the panels that are in the folder already, for a run whose images are gone.
@@ -32,6 +36,11 @@ pub fn write_all(folder: &Path, results: &Results, panels: &[Panel]) -> Result<V
 /// As [`write_all`], and as [`Results::read`].
 pub fn rewrite(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let results = Results::read(&folder.join(Results::FILE))?;
+    write_figures(folder, &results, panels_in(folder)?)
+}
+
+/// The sheets of panels that a folder holds.
+pub(crate) fn panels_in(folder: &Path) -> Result<Vec<Figure>, ReportError> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(ReportError::io(folder, "list"))? {
         let name = entry.map_err(ReportError::io(folder, "list"))?.file_name().to_string_lossy().into_owned();
@@ -47,10 +56,14 @@ pub fn rewrite(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
         let png = std::fs::read(&path).map_err(ReportError::io(&path, "read"))?;
         panels.push(Figure { file, caption: CAPTION.to_owned(), png });
     }
-    write_figures(folder, &results, panels)
+    Ok(panels)
 }
 
-fn write_figures(folder: &Path, results: &Results, panels: Vec<Figure>) -> Result<Vec<PathBuf>, ReportError> {
+pub(crate) fn write_figures(
+    folder: &Path,
+    results: &Results,
+    panels: Vec<Figure>,
+) -> Result<Vec<PathBuf>, ReportError> {
     let curves = curves(results)?;
     let page = html::page(results, &curves, &panels);
     let texts = [

@@ -9,11 +9,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use fireproof_metrics::ClassCounts;
+use fireproof_metrics::{Calibration, ClassCounts, SizeCounts, bootstrap, per_image, worst_case};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ReportError, Row, RowKey, files};
+use crate::layout::{same_model, same_threat};
+use crate::{Part, ReportError, Row, RowKey, WorstCase, files};
 
 /// The records file's name in a run's folder.
 pub const RECORDS_FILE: &str = "records.jsonl";
@@ -31,6 +32,9 @@ pub struct Header {
     pub classes: usize,
     /// The rows of the plan; records point into this list.
     pub rows: Vec<RowKey>,
+    /// Which images are recorded here, where it is not all of them. The rest of the header is that of the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// One image in one row.
@@ -44,6 +48,12 @@ pub struct Record {
     pub name: String,
     /// Its pixels, counted.
     pub counts: ClassCounts,
+    /// Its pixels by the size of their objects, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<SizeCounts>,
+    /// Its pixels by the confidence of their prediction, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// How often it went forward through the model for this row.
     pub forward_passes: u64,
     /// How often its gradient was taken for this row.
@@ -117,7 +127,16 @@ impl Records {
             let (found, expected) = (record.counts.classes(), self.header.classes);
             return Err(invalid(format!("image {} has {found} classes, expected {expected}", record.image)));
         }
+        if let Some(found) =
+            record.sizes.as_ref().map(SizeCounts::classes).filter(|&found| found != self.header.classes)
+        {
+            let expected = self.header.classes;
+            return Err(invalid(format!("image {} has sizes of {found} classes, expected {expected}", record.image)));
+        }
         let (row, image) = (record.row, record.image);
+        if let Some(part) = self.header.part.as_ref().filter(|part| part.images.binary_search(&image).is_err()) {
+            return Err(invalid(format!("image {image} does not belong to shard {}", part.shard)));
+        }
         if self.records.contains_key(&(row, image)) {
             return Err(ReportError::Doubled { path: path.to_owned(), row, image, attack: key.attack.clone() });
         }
@@ -136,21 +155,130 @@ impl Records {
 
     /// The rows of `results.json`, in the header's order: integer counts pooled over the images recorded so far. A row
     /// without any image is left out.
+    ///
+    /// Intervals are those of 95 % over 1000 bootstrap draws of as many images, seeded by the row's seed; a single image has
+    /// none. Sizes and calibration are there when every image of the row has them.
     pub fn rows(&self) -> Vec<Row> {
-        let rows = self.header.rows.iter().enumerate();
-        rows.filter_map(|(row, key)| {
-            let mut counts = self.of_row(row).next()?.counts.clone();
-            for record in self.of_row(row).skip(1) {
-                counts.merge(&record.counts).expect("records have the header's class count");
-            }
-            let images = self.of_row(row).count() as u64;
-            let forward = self.of_row(row).map(|record| record.forward_passes).sum();
-            let backward = self.of_row(row).map(|record| record.backward_passes).sum();
-            let seconds = self.of_row(row).map(|record| record.seconds).sum();
-            Some(Row::new(key, images, &counts, (forward, backward), seconds))
-        })
-        .collect()
+        let mut rows: Vec<Row> = (0..self.header.rows.len()).filter_map(|row| self.row(row)).collect();
+        let clean: Vec<Row> = rows.iter().filter(|row| row.is_clean()).cloned().collect();
+        for row in rows.iter_mut().filter(|row| !row.is_clean()) {
+            let clean = clean.iter().find(|clean| same_model(clean, row) && clean.images == row.images);
+            row.iou_ratio = clean.and_then(|clean| per_image::ratio(row.miou, clean.miou));
+        }
+        rows
     }
+
+    fn row(&self, row: usize) -> Option<Row> {
+        let key = &self.header.rows[row];
+        let images: Vec<ClassCounts> = self.of_row(row).map(|record| record.counts.clone()).collect();
+        let mut counts = images.first()?.clone();
+        for image in &images[1..] {
+            counts.merge(image).expect("records have the header's class count");
+        }
+        let forward = self.of_row(row).map(|record| record.forward_passes).sum();
+        let backward = self.of_row(row).map(|record| record.backward_passes).sum();
+        let seconds = self.of_row(row).map(|record| record.seconds).sum();
+        let sizes = pooled(self.of_row(row).map(|record| record.sizes.as_ref()), SizeCounts::merge);
+        let calibration = pooled(self.of_row(row).map(|record| record.calibration.as_ref()), Calibration::merge);
+        let (several, seed) = (images.len() > 1, key.seed);
+        let interval = |score: fn(&ClassCounts) -> Option<f64>| {
+            several.then(|| bootstrap::interval(&images, score, RESAMPLES, CONFIDENCE, seed)).flatten()
+        };
+        Some(Row {
+            image_accuracy: per_image::mean(&images, ClassCounts::pixel_accuracy),
+            image_miou: per_image::mean(&images, ClassCounts::miou),
+            pixel_accuracy_interval: interval(ClassCounts::pixel_accuracy),
+            miou_interval: interval(ClassCounts::miou),
+            size_miou: sizes.map(|sizes| sizes.miou()),
+            calibration_error: calibration.and_then(|bins| bins.expected_error()),
+            ..Row::new(key, images.len() as u64, &counts, (forward, backward), seconds)
+        })
+    }
+
+    /// The worst case over the attacks of each model and threat, `rows` being [`Self::rows`]: over the images that all of them
+    /// have, where there are at least two of them. Attacks without a radius (images made elsewhere) stay out.
+    pub fn worst_cases(&self, rows: &[Row]) -> Vec<WorstCase> {
+        // Rows without images are missing in `rows`; the others keep their order.
+        let recorded: Vec<usize> =
+            (0..self.header.rows.len()).filter(|&row| self.of_row(row).next().is_some()).collect();
+        let mut worst = Vec::new();
+        let mut open: Vec<usize> =
+            (0..rows.len()).filter(|&row| !rows[row].is_clean() && rows[row].epsilon.is_some()).collect();
+        while let Some(&first) = open.first() {
+            let joins = |row: &usize| {
+                let (a, b) = (&rows[first], &rows[*row]);
+                same_model(a, b) && same_threat(a, b) && a.seed == b.seed
+            };
+            let (group, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|row| joins(row));
+            open = rest;
+            if group.len() > 1 {
+                worst.extend(self.worst_case(&group.iter().map(|&row| recorded[row]).collect::<Vec<_>>(), group, rows));
+            }
+        }
+        worst
+    }
+
+    /// `sources` are indices into the header's rows, `group` the same rows as indices into `rows`.
+    fn worst_case(&self, sources: &[usize], group: Vec<usize>, rows: &[Row]) -> Option<WorstCase> {
+        let ids = |row: usize| self.of_row(row).map(|record| record.image).collect::<BTreeSet<u64>>();
+        let common = sources.iter().map(|&row| ids(row)).reduce(|a, b| a.intersection(&b).copied().collect())?;
+        let attack = |row: usize| common.iter().map(|&image| &self.records[&(row, image)].counts).collect();
+        let attacks: Vec<Vec<&ClassCounts>> = sources.iter().map(|&row| attack(row)).collect();
+        let seed = rows[group[0]].seed;
+        // Labels that differ between two rows are another data set under the same name: no worst case is better than a wrong one.
+        let pixels = worst_case::pixel_accuracy(&attacks).ok().flatten();
+        let miou = worst_case::miou(&attacks, seed).ok().flatten()?;
+        let chosen: Vec<ClassCounts> =
+            miou.chosen.iter().enumerate().map(|(image, &attack)| attacks[attack][image].clone()).collect();
+        let clean = rows
+            .iter()
+            .find(|row| row.is_clean() && same_model(row, &rows[group[0]]) && row.images == common.len() as u64);
+        let worst_on = |attack: usize| {
+            let images = pixels.iter().flat_map(|worst| &worst.chosen);
+            images.filter(|&&chosen| chosen == attack).count() as u64
+        };
+        let several = chosen.len() > 1;
+        let accuracies: Vec<f64> = pixels
+            .iter()
+            .flat_map(|worst| worst.chosen.iter().enumerate())
+            .filter_map(|(image, &attack)| attacks[attack][image].pixel_accuracy())
+            .collect();
+        Some(WorstCase {
+            images: common.len() as u64,
+            image_accuracy: pixels.as_ref().map(|worst| worst.score),
+            image_accuracy_interval: several
+                .then(|| bootstrap::mean_interval(&accuracies, RESAMPLES, CONFIDENCE, seed))
+                .flatten(),
+            worst_on: (0..group.len()).map(worst_on).collect(),
+            miou: Some(miou.score),
+            miou_interval: several
+                .then(|| bootstrap::interval(&chosen, ClassCounts::miou, RESAMPLES, CONFIDENCE, seed))
+                .flatten(),
+            iou_ratio: clean.and_then(|clean| per_image::ratio(Some(miou.score), clean.miou)),
+            rows: group,
+        })
+    }
+}
+
+/// Draws of the bootstrap: enough for a 95 % interval whose ends move by a few hundredths of its width between seeds.
+const RESAMPLES: usize = 1000;
+
+/// What the intervals promise.
+const CONFIDENCE: f64 = 0.95;
+
+/// The sum, when every part is there and fits the others.
+fn pooled<'a, T: Clone + 'a, E>(
+    parts: impl Iterator<Item = Option<&'a T>>,
+    merge: impl Fn(&mut T, &T) -> Result<(), E>,
+) -> Option<T> {
+    let mut sum: Option<T> = None;
+    for part in parts {
+        match (&mut sum, part?) {
+            (Some(sum), part) => merge(sum, part).ok()?,
+            (None, part) => sum = Some(part.clone()),
+        }
+    }
+    sum
 }
 
 /// Appends records to a file that no other process may write to.
@@ -168,8 +296,10 @@ impl Records {
 ///     let (labels, prediction) = predict(name);
 ///     let counts = ClassCounts::count(header.classes, &labels, &prediction)?;
 ///     let name = name.to_owned();
+///     let (sizes, calibration, trace) = (None, None, None);
+///     let (forward_passes, backward_passes, seconds) = (1, 0, 0.1);
 ///     let record =
-///         Record { row: 0, image, name, counts, forward_passes: 1, backward_passes: 0, seconds: 0.1, trace: None };
+///         Record { row: 0, image, name, counts, sizes, calibration, forward_passes, backward_passes, seconds, trace };
 ///     writer.append(&record)?;
 ///     records.insert("records".as_ref(), record)?;
 /// }
@@ -268,12 +398,30 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Option<(Records, usize)>, ReportEr
     Ok(Some((records, end)))
 }
 
+/// The file's text: what a run that wrote its records in order would have left.
+pub(crate) fn to_lines(records: &Records) -> Vec<u8> {
+    let lines = records.iter().map(line);
+    std::iter::once(line(&records.header)).chain(lines).flatten().collect()
+}
+
 fn refuse_other_run(path: &Path, found: &Header, expected: &Header) -> Result<(), ReportError> {
-    let value = |header| serde_json::to_value(header).expect("plain data has a JSON form");
-    match first_difference(String::new(), &value(found), &value(expected)) {
+    let shard = |header: &Header| header.part.as_ref().map_or("all images".to_owned(), |part| part.shard.to_string());
+    let shards = (shard(found), shard(expected));
+    // Before anything else: the lists of images differ too, and say less.
+    let difference = match shards.0 != shards.1 {
+        true => Some(("shard".to_owned(), shards.0, shards.1)),
+        false => difference(found, expected),
+    };
+    match difference {
         None => Ok(()),
         Some((field, found, expected)) => Err(ReportError::Mismatch { path: path.to_owned(), field, found, expected }),
     }
+}
+
+/// The first field in which two values differ, and what stands there.
+pub(crate) fn difference<T: Serialize>(found: &T, expected: &T) -> Option<(String, String, String)> {
+    let value = |plain| serde_json::to_value(plain).expect("plain data has a JSON form");
+    first_difference(String::new(), &value(found), &value(expected))
 }
 
 /// The first place where two values differ, and what stands there.

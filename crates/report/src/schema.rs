@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fireproof_metrics::ClassCounts;
+use fireproof_metrics::{ClassCounts, Interval};
 use serde::{Deserialize, Serialize};
 
-use crate::{ReportError, files};
+use crate::{Records, ReportError, files};
 
 /// The whole file. Between two equal runs only the rows' `seconds` differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,33 @@ pub struct Results {
     pub run: Run,
     /// One row per model and attack, in the order of the plan.
     pub rows: Vec<Row>,
+    /// What is left of each model under each threat when the attacker picks the attack per image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worst_cases: Vec<WorstCase>,
+}
+
+/// The worst case over the attacks of one model and threat. Scores are fractions in 0..=1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstCase {
+    /// The attacks, as indices into [`Results::rows`].
+    pub rows: Vec<usize>,
+    /// How many images all of them were run on.
+    pub images: u64,
+    /// Mean over images of the smallest pixel accuracy that any of the attacks reached on the image.
+    pub image_accuracy: Option<f64>,
+    /// Its 95 % bootstrap interval over images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_accuracy_interval: Option<Interval>,
+    /// On how many images each of [`Self::rows`] was the one that reached it; of equals the first.
+    pub worst_on: Vec<u64>,
+    /// Pooled mIoU of the greedy assignment of attacks to images.
+    pub miou: Option<f64>,
+    /// Its 95 % bootstrap interval over images, the assignment held fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub miou_interval: Option<Interval>,
+    /// `miou` over that of the clean images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iou_ratio: Option<f64>,
 }
 
 /// Facts that hold for all rows.
@@ -180,6 +207,27 @@ pub struct Row {
     pub pixel_accuracy: Option<f64>,
     /// One value per class of [`Run::classes`].
     pub per_class_iou: Vec<Option<f64>>,
+    /// Mean over images of their pixel accuracy: every image counts the same, however large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_accuracy: Option<f64>,
+    /// Mean over images of their mIoU over the classes that occur in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_miou: Option<f64>,
+    /// `miou` over that of the same model on the same clean images; absent for clean rows. Above 1 where the attack helped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iou_ratio: Option<f64>,
+    /// 95 % bootstrap interval of `pixel_accuracy` over images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_accuracy_interval: Option<Interval>,
+    /// 95 % bootstrap interval of `miou` over images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub miou_interval: Option<Interval>,
+    /// Mean IoU of small, medium and large objects, see [`fireproof_metrics::sizes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_miou: Option<[Option<f64>; 3]>,
+    /// Expected calibration error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_error: Option<f64>,
     /// Images sent forward through the model, over the whole row: a batch of 8 counts 8.
     pub forward_passes: u64,
     /// Images whose gradient was taken, over the whole row.
@@ -189,7 +237,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row from pooled counts.
+    /// A row from pooled counts; what needs single images ([`Row::image_accuracy`] and the fields after it) is left out.
     pub fn new(
         key: &RowKey,
         images: u64,
@@ -221,6 +269,13 @@ impl Row {
             mean_accuracy: counts.mean_accuracy(),
             pixel_accuracy: counts.pixel_accuracy(),
             per_class_iou: counts.iou(),
+            image_accuracy: None,
+            image_miou: None,
+            iou_ratio: None,
+            pixel_accuracy_interval: None,
+            miou_interval: None,
+            size_miou: None,
+            calibration_error: None,
             forward_passes,
             backward_passes,
             seconds,
@@ -242,7 +297,14 @@ impl Results {
 
     /// Results of this version.
     pub fn new(run: Run, rows: Vec<Row>) -> Self {
-        Self { schema: Self::SCHEMA, run, rows }
+        Self { schema: Self::SCHEMA, run, rows, worst_cases: Vec::new() }
+    }
+
+    /// What a run's records amount to.
+    pub fn from_records(run: Run, records: &Records) -> Self {
+        let rows = records.rows();
+        let worst_cases = records.worst_cases(&rows);
+        Self { worst_cases, ..Self::new(run, rows) }
     }
 
     /// Reads a `results.json`.
@@ -280,14 +342,32 @@ impl Results {
             return Some(format!("schema {}, expected {}", self.schema, Self::SCHEMA));
         }
         let classes = self.run.classes.len();
-        self.rows.iter().enumerate().find_map(|(index, row)| {
+        let rows = self.rows.iter().enumerate().find_map(|(index, row)| {
             if row.per_class_iou.len() != classes {
                 let found = row.per_class_iou.len();
                 return Some(format!("rows[{index}].per_class_iou has {found} values for {classes} classes"));
             }
             let scores = [row.miou, row.mean_accuracy, row.pixel_accuracy].into_iter().chain(row.per_class_iou.clone());
+            let further = [row.image_accuracy, row.image_miou, row.calibration_error].into_iter();
+            let ends = [row.pixel_accuracy_interval, row.miou_interval].into_iter().flatten();
+            let ends = ends.flat_map(|interval| [Some(interval.low), Some(interval.high)]);
+            let scores = scores.chain(further).chain(ends).chain(row.size_miou.into_iter().flatten());
             let wrong = scores.flatten().find(|score| !(0.0..=1.0).contains(score))?;
             Some(format!("rows[{index}] has the score {wrong}, expected a fraction in 0..=1"))
-        })
+        });
+        let worst = || {
+            self.worst_cases.iter().enumerate().find_map(|(index, worst)| {
+                if let Some(row) = worst.rows.iter().find(|&&row| row >= self.rows.len()) {
+                    let rows = self.rows.len();
+                    return Some(format!("worst_cases[{index}] names row {row}, expected one below {rows}"));
+                }
+                let wrong = [worst.image_accuracy, worst.miou]
+                    .into_iter()
+                    .flatten()
+                    .find(|score| !(0.0..=1.0).contains(score))?;
+                Some(format!("worst_cases[{index}] has the score {wrong}, expected a fraction in 0..=1"))
+            })
+        };
+        rows.or_else(worst)
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::str::FromStr;
 
+use fireproof_metrics::Interval;
+
 use crate::layout::Group;
-use crate::{Class, Results, Row, Run, escape, labels};
+use crate::{Class, Results, Row, Run, WorstCase, escape, labels};
 
 /// How a table is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,41 @@ impl FromStr for Format {
             other => Err(format!("format {other}, expected markdown, latex, html or csv")),
         }
     }
+}
+
+/// A column's heading, and a row's value in it.
+type Score = (&'static str, fn(&Row) -> Option<f64>);
+
+/// The columns of [`Table::scores`].
+const SCORES: [Score; 14] = [
+    ("aAcc", |row| row.pixel_accuracy),
+    ("low", |row| row.pixel_accuracy_interval.map(|interval| interval.low)),
+    ("high", |row| row.pixel_accuracy_interval.map(|interval| interval.high)),
+    ("aAcc/image", |row| row.image_accuracy),
+    ("mAcc", |row| row.mean_accuracy),
+    ("mIoU", |row| row.miou),
+    ("low", |row| row.miou_interval.map(|interval| interval.low)),
+    ("high", |row| row.miou_interval.map(|interval| interval.high)),
+    ("mIoU/image", |row| row.image_miou),
+    ("IoU ratio", |row| row.iou_ratio),
+    ("small", |row| row.size_miou.and_then(|sizes| sizes[0])),
+    ("medium", |row| row.size_miou.and_then(|sizes| sizes[1])),
+    ("large", |row| row.size_miou.and_then(|sizes| sizes[2])),
+    ("ECE", |row| row.calibration_error),
+];
+
+/// What the headings mean, as far as they occur.
+fn score_notes(filled: &[&Score]) -> Vec<String> {
+    let notes = [
+        ("aAcc", "aAcc: pixel accuracy, mAcc: mean class accuracy, both pooled over images."),
+        ("low", "low, high: 95 % bootstrap interval over images of the score before."),
+        ("aAcc/image", "/image: mean of the images' own scores."),
+        ("IoU ratio", "IoU ratio: mIoU over that of the clean images."),
+        ("small", "small, medium, large: mIoU of objects below 1/256, below 1/32 and from 1/32 of the image's pixels."),
+        ("ECE", "ECE: expected calibration error."),
+    ];
+    let there = notes.into_iter().filter(|(name, _)| filled.iter().any(|(head, _)| head == name));
+    vec![there.map(|(_, note)| note).collect::<Vec<_>>().join(" ")]
 }
 
 /// A table of scores.
@@ -130,6 +167,86 @@ impl Table {
                     });
                 }
             }
+        }
+        tables
+    }
+
+    /// All scores of every row, per model: accuracy pooled and averaged over images, mIoU with its interval, small to large
+    /// objects, calibration. Columns without any value are left out.
+    pub fn scores(results: &Results) -> Vec<Self> {
+        let mut tables = Vec::new();
+        for group in Group::split(&results.rows) {
+            for model in group.lines() {
+                let cell = |column: &&Row| group.cell(model, column).map(|cell| (group.column_label(column), cell));
+                let rows: Vec<(String, &Row)> = group.columns().iter().filter_map(cell).collect();
+                let filled: Vec<&Score> =
+                    SCORES.iter().filter(|(_, score)| rows.iter().any(|(_, row)| score(row).is_some())).collect();
+                let line = |(label, row): &(String, &Row)| Line {
+                    labels: vec![label.clone()],
+                    swatch: None,
+                    scores: filled.iter().map(|(_, score)| score(row)).collect(),
+                    summary: false,
+                };
+                tables.push(Self {
+                    title: format!("Scores (%) of {} on {}", group.line_label(model), group.title()),
+                    label_head: vec!["Attack".to_owned()],
+                    score_head: filled.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                    lines: rows.iter().map(line).collect(),
+                    notes: score_notes(&filled),
+                    bold_best: false,
+                    tinted: false,
+                });
+            }
+        }
+        tables
+    }
+
+    /// The worst case over the attacks of each threat, a line per model.
+    pub fn worst_cases(results: &Results) -> Vec<Self> {
+        let mut tables = Vec::new();
+        for group in Group::split(&results.rows) {
+            let of_group = |worst: &&WorstCase| {
+                let first = worst.rows.first().and_then(|&row| results.rows.get(row));
+                first.is_some_and(|first| group.rows().iter().any(|row| std::ptr::eq(*row, first)))
+            };
+            let worst: Vec<&WorstCase> = results.worst_cases.iter().filter(of_group).collect();
+            let Some(&any) = worst.first() else { continue };
+            let end = |interval: Option<Interval>, end: fn(Interval) -> f64| interval.map(end);
+            let line = |worst: &&WorstCase| {
+                let first = &results.rows[worst.rows[0]];
+                let clean = group.clean(first);
+                Line {
+                    labels: group.line_labels(first),
+                    swatch: None,
+                    scores: vec![
+                        clean.and_then(|row| row.image_accuracy),
+                        worst.image_accuracy,
+                        end(worst.image_accuracy_interval, |interval| interval.low),
+                        end(worst.image_accuracy_interval, |interval| interval.high),
+                        clean.and_then(|row| row.miou),
+                        worst.miou,
+                        end(worst.miou_interval, |interval| interval.low),
+                        end(worst.miou_interval, |interval| interval.high),
+                        worst.iou_ratio,
+                    ],
+                    summary: false,
+                }
+            };
+            let names: Vec<String> = any.rows.iter().map(|&row| group.column_label(&results.rows[row])).collect();
+            let heads = ["aAcc clean", "aAcc", "low", "high", "mIoU clean", "mIoU", "low", "high", "IoU ratio"];
+            tables.push(Self {
+                title: format!("Worst case (%) on {}", group.title()),
+                label_head: group.line_head().into_iter().map(str::to_owned).collect(),
+                score_head: heads.map(str::to_owned).into(),
+                lines: worst.iter().map(line).collect(),
+                notes: vec![format!(
+                    "Over {}. aAcc: mean over images of the smallest pixel accuracy; mIoU: pooled, attacks assigned to images \
+                     greedily. low, high: 95 % bootstrap interval over images.",
+                    names.join(", ")
+                )],
+                bold_best: false,
+                tinted: false,
+            });
         }
         tables
     }
@@ -281,6 +398,17 @@ pub fn results_csv(results: &Results) -> String {
         "forward_passes",
         "backward_passes",
         "seconds",
+        "image_accuracy",
+        "image_miou",
+        "iou_ratio",
+        "pixel_accuracy_low",
+        "pixel_accuracy_high",
+        "miou_low",
+        "miou_high",
+        "miou_small",
+        "miou_medium",
+        "miou_large",
+        "calibration_error",
     ];
     let classes = results.run.classes.iter().map(|class| format!("iou:{}", class.name));
     let head = fixed.iter().map(|name| (*name).to_owned()).chain(classes).collect();
@@ -313,6 +441,21 @@ pub fn results_csv(results: &Results) -> String {
             row.backward_passes.to_string(),
             row.seconds.to_string(),
         ];
+        let [small, medium, large] = row.size_miou.unwrap_or_default();
+        let further = [
+            row.image_accuracy,
+            row.image_miou,
+            row.iou_ratio,
+            row.pixel_accuracy_interval.map(|interval| interval.low),
+            row.pixel_accuracy_interval.map(|interval| interval.high),
+            row.miou_interval.map(|interval| interval.low),
+            row.miou_interval.map(|interval| interval.high),
+            small,
+            medium,
+            large,
+            row.calibration_error,
+        ];
+        cells.extend(further.map(number));
         cells.extend(row.per_class_iou.iter().copied().map(number));
         cells
     };

@@ -219,3 +219,35 @@ fn the_list_names_attacks_presets_models_and_data() {
         assert!(lab.run(&["bench", "--list"]).good().contains(name));
     }
 }
+
+#[test]
+fn shards_merge_to_the_numbers_of_one_run() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "whole"])).good();
+    for shard in ["1", "2"] {
+        let (which, out) = (format!("{shard}/2"), format!("part-{shard}"));
+        lab.bench(&["standard"], &with(QUICK, &["--out", &out, "--shard", &which])).good();
+    }
+    lab.run(&["report", "part-1", "--out", "half"]).bad(&["missing", "2/2"]);
+    lab.run(&["report", "part-1", "part-1", "part-2", "--out", "twice"]).bad(&["part-1", "1/2"]);
+    lab.run(&["report", "part-1", "part-2"]).bad(&["--out"]);
+    let table = lab.run(&["report", "part-2", "part-1", "--out", "merged"]).good();
+    assert!(table.contains("SegPGD4"), "{table}");
+    let (whole, merged) = (timeless(&lab.path("whole/results.json")), timeless(&lab.path("merged/results.json")));
+    assert_eq!(whole["rows"], merged["rows"]);
+    assert_eq!(whole["run"]["sanity"], merged["run"]["sanity"]);
+    lab.bench(&["standard"], &with(QUICK, &["--out", "x", "--shard", "3/2"])).bad(&["3/2", "i/n"]);
+    lab.bench(&["standard"], &with(QUICK, &["--out", "x", "--shard", "auto"])).bad(&["auto without a launcher"]);
+}
+
+#[test]
+fn strict_fails_on_a_check_that_was_not_run() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "a", "--strict"])).bad(&["--strict", "of 10 sanity checks"]);
+    let results = timeless(&lab.path("a/results.json"));
+    let checks = results["run"]["sanity"].as_array().unwrap();
+    assert_eq!(checks.len(), 10);
+    let status = |name: &str| checks.iter().find(|check| check["name"].as_str().unwrap().starts_with(name)).unwrap();
+    assert_eq!(status("Restarts")["status"], "not run");
+    assert_ne!(status("More iterations")["status"], "not run");
+}

@@ -9,7 +9,9 @@ use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
 use fireproof_eval::presets::{PRESETS, Preset, preset};
 use fireproof_eval::{Options, Plan, Selection, Settings, Trial, expand};
-use fireproof_report::{Format, RECORDS_FILE, REPORT_FILE, Table, labels};
+use fireproof_report::{
+    Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, labels, launcher, sanity,
+};
 use serde_json::json;
 
 use crate::options::{AttackOptions, DataOptions, ModelOptions};
@@ -60,6 +62,16 @@ pub struct Bench {
     /// All randomness derives from it, image by image
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Evaluate one part of the images, i/n with i from 1, or what the launcher says (auto); `report DIR DIR … --out DIR`
+    /// merges the parts
+    #[arg(long, value_name = "i/n", conflicts_with = "save_adversarial")]
+    shard: Option<String>,
+    /// How many parts there are, where the launcher does not say (Kubernetes)
+    #[arg(long, value_name = "N", requires = "shard")]
+    of: Option<u32>,
+    /// Fail if a sanity check failed or was not run
+    #[arg(long)]
+    strict: bool,
     /// Images in a batch; no number depends on it [default: by their size]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -116,7 +128,7 @@ impl Bench {
             eprintln!(
                 "{} rows on {} images of {}: {} forward and {} backward passes into {}",
                 plan.header.rows.len(),
-                plan.images.len(),
+                plan.own().len(),
                 plan.dataset.name(),
                 passes.forward,
                 passes.backward,
@@ -143,14 +155,31 @@ impl Bench {
         }
         let results = results?;
         if self.json {
-            return Ok(writeln!(out, "{}", results.to_json())?);
+            writeln!(out, "{}", results.to_json())?;
+            return self.judge(&results);
         }
         for table in Table::miou(&results, false) {
             writeln!(out, "{}", table.render(Format::Markdown))?;
         }
         let report = folder.join(REPORT_FILE);
         let report = report.canonicalize().unwrap_or(report);
-        Ok(writeln!(out, "Report: {}", workspace::shown(&report))?)
+        writeln!(out, "Report: {}", workspace::shown(&report))?;
+        self.judge(&results)
+    }
+
+    /// The sanity checks' say in how the command ends.
+    fn judge(&self, results: &Results) -> Result<()> {
+        let found = &results.run.sanity;
+        let bad: Vec<&Check> = sanity::not_passed(found)
+            .into_iter()
+            .filter(|check| self.strict || check.status == Status::Failed)
+            .collect();
+        let told: Vec<String> = bad.iter().map(|check| format!("{}: {}", check.name, check.detail)).collect();
+        if self.strict && !bad.is_empty() {
+            bail!("--strict: {} of {} sanity checks did not pass\n  {}", bad.len(), found.len(), told.join("\n  "));
+        }
+        told.iter().for_each(|line| eprintln!("sanity check failed: {line}"));
+        Ok(())
     }
 
     fn settings(&self, preset: &Preset) -> Result<Settings> {
@@ -172,7 +201,35 @@ impl Bench {
             self.weights.clone()
         };
         let weights = files.iter().map(|file| self.model.weights(file)).collect();
-        Ok(Settings { data, weights, trials: self.trials(preset)?, devices: self.device.clone(), seed: self.seed })
+        let (trials, shard) = (self.trials(preset)?, self.part()?);
+        Ok(Settings { data, weights, trials, devices: self.device.clone(), seed: self.seed, shard })
+    }
+
+    fn part(&self) -> Result<Option<Shard>> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        match self.shard.as_deref() {
+            None => {
+                if let Some(warning) = launcher::warning(lookup) {
+                    eprintln!("warning: {warning}");
+                }
+                Ok(None)
+            }
+            Some("auto") => {
+                let launched = launcher::auto(lookup, self.of)?;
+                eprintln!("{launched}");
+                Ok(Some(launched.shard))
+            }
+            Some(text) => {
+                let shard: Shard = text.parse()?;
+                ensure!(
+                    self.of.is_none_or(|of| of == shard.of()),
+                    "--of: found {}, expected {} as --shard says, or none",
+                    self.of.unwrap_or_default(),
+                    shard.of()
+                );
+                Ok(Some(shard))
+            }
+        }
     }
 
     fn trials(&self, preset: &Preset) -> Result<Vec<Trial>> {
@@ -204,10 +261,10 @@ impl Bench {
         let estimate = plan.estimate(self.batch)?;
         if self.json {
             let rows = &plan.header.rows;
-            return Ok(json!({ "images": plan.images.len(), "estimate": estimate, "rows": rows }).to_string() + "\n");
+            return Ok(json!({ "images": plan.own().len(), "estimate": estimate, "rows": rows }).to_string() + "\n");
         }
         let mut text =
-            format!("{} images of {}, split {}\n", plan.images.len(), plan.dataset.name(), plan.dataset.split());
+            format!("{} images of {}, split {}\n", plan.own().len(), plan.dataset.name(), plan.dataset.split());
         for job in &plan.jobs {
             let rows: Vec<String> = job.rows.iter().map(|&(row, _)| row_name(&plan.header.rows[row])).collect();
             let key = &plan.header.rows[job.rows[0].0];

@@ -1,7 +1,7 @@
 //! `data`: which data sets there are, and whether one that lies on disk is whole.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -78,9 +78,8 @@ impl List {
 impl Check {
     fn run(&self) -> Result<()> {
         let manifest = Manifest::find(&self.name)?;
-        let own = Path::new(&self.name).parent().filter(|_| self.name.ends_with(".toml"));
-        let own = own.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        let root = self.root.as_deref().or(own);
+        let own = Manifest::folder_beside(&self.name);
+        let root = self.root.as_deref().or(own.as_deref());
         let splits: Vec<String> =
             if self.split.is_empty() { manifest.splits.keys().cloned().collect() } else { self.split.clone() };
         let mut out = std::io::stdout();

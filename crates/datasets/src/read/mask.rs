@@ -46,7 +46,7 @@ impl LabelCode {
 }
 
 /// `0..=10, 255`
-fn ranges(values: impl Iterator<Item = u16>) -> String {
+pub(crate) fn ranges(values: impl Iterator<Item = u16>) -> String {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for value in values {
         match runs.last_mut() {

@@ -4,6 +4,8 @@ pub mod idx;
 pub mod image;
 pub mod list;
 pub mod mask;
+pub mod msd;
+pub mod nifti;
 
 use std::{
     fs::File,
@@ -83,25 +85,34 @@ pub(crate) fn png_size(file: &Path, content: &[u8], limits: &Limits) -> Result<(
     }
 }
 
-/// Reads a regular file of at most `limits.bytes`.
-pub(crate) fn bytes(file: &Path, limits: &Limits, what: &str) -> Result<Vec<u8>> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::file(file, "no such file", what),
-        _ => Error::file(file, error.to_string(), what),
-    };
+/// The length of a regular file of at most `limits.bytes`.
+pub(crate) fn length(file: &Path, limits: &Limits, what: &str) -> Result<u64> {
     // Asked before opening, because opening a pipe would wait for its writer.
-    let metadata = std::fs::metadata(file).map_err(unreadable)?;
+    let metadata = std::fs::metadata(file).map_err(|error| unreadable(file, what, &error))?;
     if !metadata.is_file() {
         return Err(Error::file(file, "something that is not a file", what));
     }
-    let too_large = |found: String| Error::file(file, found, format!("at most {} bytes", limits.bytes));
     if metadata.len() > limits.bytes {
-        return Err(too_large(format!("{} bytes", metadata.len())));
+        let (found, expected) = (format!("{} bytes", metadata.len()), format!("at most {} bytes", limits.bytes));
+        return Err(Error::file(file, found, expected));
     }
-    let mut content = Vec::with_capacity(metadata.len() as usize);
-    File::open(file).and_then(|opened| opened.take(limits.bytes + 1).read_to_end(&mut content)).map_err(unreadable)?;
+    Ok(metadata.len())
+}
+
+fn unreadable(file: &Path, what: &str, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::file(file, "no such file", what),
+        _ => Error::file(file, error.to_string(), what),
+    }
+}
+
+/// Reads a regular file of at most `limits.bytes`.
+pub(crate) fn bytes(file: &Path, limits: &Limits, what: &str) -> Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(length(file, limits, what)? as usize);
+    let opened = File::open(file).and_then(|opened| opened.take(limits.bytes + 1).read_to_end(&mut content));
+    opened.map_err(|error| unreadable(file, what, &error))?;
     if content.len() as u64 > limits.bytes {
-        return Err(too_large("more".into()));
+        return Err(Error::file(file, "more", format!("at most {} bytes", limits.bytes)));
     }
     Ok(content)
 }

@@ -115,7 +115,7 @@ impl Dataset for Scenes {
         let mut canvas = render::scene(key, self.height, self.width);
         let image = camera::expose(&mut canvas, key);
         let mask = outlined(&canvas);
-        Ok(Sample { id: index as u64, name, image, mask })
+        Ok(Sample { id: index as u64, name, image, mask, case: None })
     }
 }
 

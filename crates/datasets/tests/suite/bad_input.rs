@@ -286,7 +286,10 @@ fn a_manifest_s_problems_are_all_listed() {
     );
     says(Manifest::parse("my.toml".as_ref(), "name = 3"), &["my.toml: found text that is no manifest", "line 1"]);
     let both = MANIFEST.to_owned() + "[scenes]\nsize = [8, 8]\n";
-    says(Manifest::parse("my.toml".as_ref(), &both), &["2 of the tables [folder], [idx] and [scenes], expected one"]);
+    says(
+        Manifest::parse("my.toml".as_ref(), &both),
+        &["2 of the tables [folder], [idx], [msd] and [scenes], expected one"],
+    );
     says(Manifest::parse("my.toml".as_ref(), &(MANIFEST.to_owned() + "wrong = 1")), &["unknown field `wrong`"]);
 }
 

@@ -60,7 +60,7 @@ impl Dataset for Source {
         let data = (0..side * side).map(|pixel| (index * 31 + pixel) as f32 % 256.0 / 255.0).collect();
         let image = Image { channels: 1, height: side, width: side, data };
         let mask = Mask { height: side, width: side, data: vec![0; side * side] };
-        Ok(Sample { id: index as u64, name: self.sample_name(index), image, mask })
+        Ok(Sample { id: index as u64, name: self.sample_name(index), image, mask, case: None })
     }
 }
 

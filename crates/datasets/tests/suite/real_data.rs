@@ -79,3 +79,26 @@ fn hippocampus_slices_have_their_counts_and_names() {
     assert_eq!(train.sample_name(1), "hippocampus_001 1");
     assert_eq!(train.get(0).unwrap().image.size(), (64, 48));
 }
+
+#[test]
+fn hippocampus_slices_are_grouped_by_volume_and_have_its_z_score() {
+    let Some(root) = shared("hippocampus-slices") else { return };
+    for (split, volumes) in [(Split::Train, 160), (Split::Val, 40), (Split::Test, 60)] {
+        let data = open("hippocampus-slices", Some(&root), split, Options::default()).unwrap();
+        let mut sums = vec![[0.0f64; 3]; volumes];
+        for index in 0..data.len() {
+            let sample = data.get(index).unwrap();
+            let case = sample.case.unwrap();
+            assert_eq!(format!("{} {}", case.slice.name, case.slice.z), sample.name);
+            for (value, _) in sample.image.data.iter().zip(&sample.mask.data).filter(|(_, label)| **label != 255) {
+                let normalised = f64::from((value - case.mean[0]) / case.std[0]);
+                let [count, sum, squares] = &mut sums[case.slice.volume as usize];
+                (*count, *sum, *squares) = (*count + 1.0, *sum + normalised, *squares + normalised * normalised);
+            }
+        }
+        for [count, sum, squares] in sums {
+            assert!(count > 0.0, "every volume has slices");
+            close(&[sum / count, squares / count], &[0.0, 1.0], 1e-5);
+        }
+    }
+}

@@ -141,6 +141,7 @@ impl fireproof_datasets::Dataset for Three {
             name: "only".into(),
             image: fireproof_datasets::Image::zeros(3, 2, 5),
             mask: fireproof_datasets::Mask { height: 2, width: 5, data },
+            case: None,
         })
     }
 }

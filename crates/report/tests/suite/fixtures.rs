@@ -53,14 +53,16 @@ pub fn header() -> Header {
         weights: BTreeMap::from([("standard.safetensors".into(), "ab12".into())]),
         classes: 3,
         rows: vec![key("standard", "none", 0), key("standard", "pgd", 3), key("standard", "pgd", 10)],
+        part: None,
     }
 }
 
-/// Labels and predictions of an image, different for each row and image.
+/// Labels and predictions of an image; rows differ in the predictions.
 pub fn maps(row: usize, image: u64) -> (Vec<u8>, Vec<u8>) {
-    let mix = |pixel: u64, salt: u64| (pixel * 7 + image * 13 + row as u64 * 5 + salt).wrapping_mul(0x9E37_79B9) >> 7;
+    let row = row as u64 * 5;
+    let mix = |pixel: u64, salt: u64| (pixel * 7 + image * 13 + salt).wrapping_mul(0x9E37_79B9) >> 7;
     let labels = (0..40).map(|pixel| if pixel % 11 == 0 { 255 } else { (mix(pixel, 0) % 3) as u8 }).collect();
-    let predictions = (0..40).map(|pixel| (mix(pixel, 1 + pixel % 2) % 4) as u8).collect();
+    let predictions = (0..40).map(|pixel| (mix(pixel, row + 1 + pixel % 2) % 4) as u8).collect();
     (labels, predictions)
 }
 
@@ -71,6 +73,8 @@ pub fn record(row: usize, image: u64) -> Record {
         image,
         name: format!("frame_{image:03}.png"),
         counts: ClassCounts::count(3, &labels, &predictions).unwrap(),
+        sizes: None,
+        calibration: None,
         forward_passes: row as u64 * 3 + 1,
         backward_passes: row as u64 * 3,
         seconds: 0.1 + 1.0 / 3.0,

@@ -79,6 +79,22 @@ fn counts_from_a_file_are_checked() {
 }
 
 #[test]
+fn calibration_from_a_file_is_checked() {
+    let mut bins = Calibration::new(2);
+    bins.add(&[0u8, 0], &[0u8, 1], &[1.0, 0.25]).unwrap();
+    let text = serde_json::to_string(&bins).unwrap();
+    assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), bins);
+    for wrong in [
+        text.replace("\"correct\":1", "\"correct\":2"),
+        text.replace("16777216", "16777217"),
+        r#"{"bins":[]}"#.to_owned(),
+    ] {
+        assert_ne!(wrong, text);
+        assert!(serde_json::from_str::<Calibration>(&wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn calibration_error_equals_the_one_worked_out_by_hand() {
     let mut bins = Calibration::new(2);
     // (0, 0.5]: 0.25 and 0.5, one of two right → gap |0.5 − 0.375|; (0.5, 1]: 0.75, 1, 1, all wrong → gap 0.91666…

@@ -1,0 +1,7 @@
+//! One binary for all tests of the crate.
+
+mod counts;
+mod medical;
+mod over_images;
+mod sizes;
+mod worst_case;
