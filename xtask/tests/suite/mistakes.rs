@@ -67,7 +67,7 @@ fn of_predict_and_attack() {
     refused(&lab, &["predict", "--weights", &good, "--image", "none.png", "--out", "p"], &["none.png"]);
     refused(&lab, &["predict", "--weights", "none.pth", "--image", &image, "--out", "p"], &["none.pth"]);
     // A cause is told once.
-    let told = lab.run(&["predict", "--weights", &good, "--image", "none.png", "--out", "p"]).err;
+    let told = lab.run(&["predict", "--weights", "none.pth", "--image", &image, "--out", "p"]).err;
     assert_eq!(told.matches("os error").count(), 1, "{told}");
     fs::write(lab.path("text.png"), "no image").unwrap();
     refused(&lab, &["predict", "--weights", &good, "--image", "text.png", "--out", "p"], &["text.png", "expected"]);
