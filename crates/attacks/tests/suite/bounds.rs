@@ -5,10 +5,10 @@ use fireproof_attacks::{AttackConfig, Context, Iterate, Start, build};
 use fireproof_tensor::{Batch, Norm, Targets, VOID, Victim, random::Stream};
 use proptest::prelude::*;
 
-use crate::support::{Network, batch, config, device, floats, tensor};
+use crate::support::{Network, batch, config, device, floats, several_steps, tensor};
 
 fn methods() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["bim", "pgd", "segpgd", "cospgd"])
+    prop::sample::select(several_steps())
 }
 
 fn norms() -> impl Strategy<Value = Norm> {
@@ -152,7 +152,7 @@ fn void_pixels_are_perturbed_but_an_image_of_void_is_left_alone() {
     let labels: Vec<i32> = labels.iter().enumerate().map(|(i, l)| if void(i) { i32::from(VOID) } else { *l }).collect();
     let labels = Tensor::<3, Int>::from_data(TensorData::new(labels, [2, 16, 16]), &device());
     let batch = Batch::new(whole.images, Targets::hard(labels), vec![0, 1]).unwrap();
-    for name in ["bim", "segpgd", "cospgd"] {
+    for name in several_steps() {
         let settings = AttackConfig { start: Start::Zero, steps: 3, ..config(name) };
         let found = build(&settings).unwrap().run(&victim, &batch, &Context::new(1)).unwrap();
         let deltas = deltas(&found.images, &batch.images);

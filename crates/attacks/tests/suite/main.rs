@@ -7,6 +7,7 @@ mod independence;
 mod losses;
 mod memory;
 mod naming;
+mod objectives;
 mod oracle;
 mod parts;
 mod running;

@@ -22,7 +22,28 @@ inventory::submit! {
 #[test]
 fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
     let names: Vec<_> = list().iter().map(|r| r.name).collect();
-    for name in ["bim", "cospgd", "fgsm", "from-elsewhere", "pgd", "segfgsm", "segpgd"] {
+    let expected = [
+        "balanced",
+        "bim",
+        "cosine",
+        "cospgd",
+        "dice",
+        "dlr",
+        "eroseg",
+        "fgsm",
+        "from-elsewhere",
+        "js",
+        "margin",
+        "masked-ce",
+        "pgd",
+        "rp-pgd",
+        "segfgsm",
+        "segpgd",
+        "spherical",
+        "tsallis",
+        "uncertainty",
+    ];
+    for name in expected {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     assert!(names.windows(2).all(|w| w[0] < w[1]), "sorted, and no name twice: {names:?}");

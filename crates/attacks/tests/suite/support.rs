@@ -152,6 +152,11 @@ pub fn config(name: &str) -> AttackConfig {
     AttackConfig::new(name).unwrap()
 }
 
+/// Every registered attack that may take several steps.
+pub fn several_steps() -> Vec<&'static str> {
+    fireproof_attacks::list().iter().map(|r| r.name).filter(|name| !["fgsm", "segfgsm"].contains(name)).collect()
+}
+
 /// Runs `f` with a scene around `targets`, for objectives taken by themselves.
 pub fn with_scene<R>(targets: Targets, targeted: bool, steps: usize, f: impl FnOnce(&Scene) -> R) -> R {
     let [n, height, width] = targets.dims();
