@@ -34,8 +34,21 @@ pub trait Attack: Send + Sync {
 pub struct Adversarial {
     /// `[N, C, H, W]`, inside the threat model.
     pub images: Tensor<4>,
+    /// What each run of an ensemble has found; empty for an attack that is a single run. `images` holds the run that is
+    /// worst for the pixel accuracy of each image. Which is worst for mIoU depends on the other images of the data set, so
+    /// that choice is the evaluator's.
+    pub candidates: Vec<Candidate>,
     /// Loss and accuracy at every forward pass, if [`Context::trace`] asked for it.
     pub trace: Option<Trace>,
     /// Passes through the victim, summed over the images.
     pub passes: Passes,
+}
+
+/// The result of one run of an ensemble.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What the run maximised, e.g. `js`.
+    pub name: String,
+    /// `[N, C, H, W]`, inside the threat model.
+    pub images: Tensor<4>,
 }

@@ -8,7 +8,7 @@ use crate::{
     Target, View,
     guard::Guard,
     host::floats,
-    objective::{Evaluation, Objective, ObjectiveRun},
+    objective::{Evaluation, Objective},
     start::Seeds,
     threat::{PixelBall, Threat},
     trace::Recorder,
@@ -19,7 +19,9 @@ use crate::{
 /// Objective × update × threat × start × iterate × restarts.
 ///
 /// A step is exactly one forward and one backward pass. Returning the last iterate of a single run makes no other pass;
-/// the best iterate and restarts cost one more forward pass a run, to know the last point.
+/// the best iterate and restarts cost one more forward pass a run (and stage), to know the last point. A run that returns
+/// the lowest accuracy ends early once every image of the batch is fooled everywhere; what it returns does not depend on
+/// when the others are.
 ///
 /// ```
 /// use fireproof_attacks::{AttackConfig, GradientAttack, methods::pgd::Pgd, objective::Weighted, update::Momentum};
@@ -53,7 +55,7 @@ pub struct GradientAttack {
     pub target: Option<Target>,
     /// Radii of the run's stages. Each begins, with a step size and checkpoints of its own, at the iterate that `iterate`
     /// chose of the one before, projected on the smaller ball; only the last one's iterates are returned. The objective's
-    /// memory and schedule go through all stages.
+    /// memory begins anew too, but its schedule goes through all stages.
     pub radii: Radii,
 }
 
@@ -80,7 +82,6 @@ impl GradientAttack {
 
     /// One run: the chosen images, and the score by which restarts are compared where there is one.
     fn once(&self, scene: &Scene, restart: usize, record: &mut Option<Recorder>) -> Result<Chosen> {
-        let mut objective = self.objective.begin(scene)?;
         let stages = self.radii.stages(self.steps);
         let mut done = 0;
         let mut chosen: Option<Chosen> = None;
@@ -95,7 +96,7 @@ impl GradientAttack {
                 context.epsilon = Some(&radii);
             }
             let part = Scene { context: &context, steps: stage.steps, ..*scene };
-            let found = self.stage(&part, &mut *objective, Position { restart, done, total: self.steps }, record)?;
+            let found = self.stage(&part, Position { restart, done, total: self.steps }, record)?;
             done += stage.steps;
             chosen = Some(found);
         }
@@ -103,17 +104,13 @@ impl GradientAttack {
     }
 
     /// One stage of a run; `at` is where the run was when it began.
-    fn stage(
-        &self,
-        scene: &Scene,
-        objective: &mut dyn ObjectiveRun,
-        at: Position,
-        record: &mut Option<Recorder>,
-    ) -> Result<Chosen> {
+    fn stage(&self, scene: &Scene, at: Position, record: &mut Option<Recorder>) -> Result<Chosen> {
         let space = self.threat.bind(scene)?;
         let space = &*space;
+        let mut objective = self.objective.begin(scene)?;
         let mut update = self.update.begin(scene)?;
         let mut guard = Guard::new(&self.name, *scene);
+        let ceiling = self.iterate.ceiling();
         let mut best: Option<Best> = None;
         let mut watch = |step: Step, images: &Tensor<4>, logits: &Tensor<4>, evaluation: &Evaluation| {
             if let Some(record) = record {
@@ -146,7 +143,12 @@ impl GradientAttack {
             let evaluation = evaluated.expect("a victim's pull_back asks for the gradient at its logits");
             guard.check(step, &evaluation.loss, &gradient)?;
             if let Some(score) = watch(step, &images, &logits, &evaluation) {
-                best = Some(Best::merge(best, images, score, true));
+                let merged = Best::merge_below(best, images, score, true, ceiling);
+                if (index + 1) % PATIENCE == 0 && merged.settled(ceiling) {
+                    guard.read()?;
+                    return Ok(Chosen { images: merged.images, score: Some(merged.score) });
+                }
+                best = Some(merged);
             } else {
                 // The last handle but one: the step below can reuse the images' memory.
                 drop(images);
@@ -169,7 +171,7 @@ impl GradientAttack {
         guard.check(last, &evaluation.loss, &images)?;
         guard.read()?;
         let score = watch(last, &images, &logits, &evaluation).expect("the last pass of a run is scored");
-        let best = Best::merge(best, images, score, true);
+        let best = Best::merge_below(best, images, score, true, ceiling);
         Ok(Chosen { images: best.images, score: Some(best.score) })
     }
 
@@ -189,7 +191,14 @@ impl GradientAttack {
         for restart in 0..self.restarts {
             match self.once(&scene, restart, &mut record)? {
                 Chosen { images: last, score: None } => images = Some(last),
-                Chosen { images, score: Some(score) } => best = Some(Best::merge(best, images, score, false)),
+                Chosen { images, score: Some(score) } => {
+                    let merged = Best::merge(best, images, score, false);
+                    let settled = merged.settled(self.iterate.ceiling());
+                    best = Some(merged);
+                    if settled {
+                        break;
+                    }
+                }
             }
         }
         let (images, score) = match best {
@@ -201,10 +210,15 @@ impl GradientAttack {
             found: "0".into(),
             expected: "at least 1".into(),
         })?;
-        let found = Adversarial { images, trace: record.map(Recorder::finish), passes: victim.passes() };
+        let candidates = Vec::new();
+        let found = Adversarial { images, candidates, trace: record.map(Recorder::finish), passes: victim.passes() };
         Ok((found, score))
     }
 }
+
+/// After how many steps a run that returns the lowest accuracy looks whether there is anything left to fool: rarely enough
+/// that the host's wait does not matter.
+const PATIENCE: usize = 10;
 
 /// The images that a run or stage has chosen, `[N, C, H, W]`, and their score, `[N]`, where it is known.
 struct Chosen {

@@ -45,8 +45,9 @@ pub mod threat;
 mod trace;
 mod tracker;
 pub mod update;
+mod views;
 
-pub use attack::{Adversarial, Attack};
+pub use attack::{Adversarial, Attack, Candidate};
 pub use config::AttackConfig;
 pub use context::{Context, Observer, View};
 pub use error::{Error, Result};

@@ -108,9 +108,9 @@ impl FromStr for Counts {
     }
 }
 
-const VALUES: &str = "image, or the training set's pixels of each class, N0,N1,…";
+pub(super) const VALUES: &str = "image, or the training set's pixels of each class, N0,N1,…";
 
-pub(super) const OPTIONS: &[OptionSpec] = &[OptionSpec { name: "counts", values: VALUES }];
+const OPTIONS: &[OptionSpec] = &[OptionSpec { name: "counts", values: VALUES }];
 
 pub(super) fn objective(config: &AttackConfig) -> Result<Box<dyn Objective>> {
     let Counts(counts) = config.option("counts", Counts(None), VALUES)?;

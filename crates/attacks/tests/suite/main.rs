@@ -1,7 +1,9 @@
 //! One test binary, since each links Burn.
 
+mod apgd;
 mod bounds;
 mod broken;
+mod ensembles;
 mod golden;
 mod independence;
 mod losses;
@@ -10,6 +12,7 @@ mod naming;
 mod objectives;
 mod oracle;
 mod parts;
+mod reference;
 mod running;
 mod support;
 mod targeted;

@@ -23,23 +23,32 @@ inventory::submit! {
 fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
     let names: Vec<_> = list().iter().map(|r| r.name).collect();
     let expected = [
+        "apgd",
         "balanced",
         "bim",
         "cosine",
         "cospgd",
         "dice",
+        "di-fgsm",
         "dlr",
+        "ds-fgsm",
         "eroseg",
         "fgsm",
         "from-elsewhere",
         "js",
         "margin",
         "masked-ce",
+        "mi-fgsm",
+        "noise",
+        "padam",
         "pgd",
         "rp-pgd",
+        "sea",
+        "sea+",
         "segfgsm",
         "segpgd",
         "spherical",
+        "ti-fgsm",
         "tsallis",
         "uncertainty",
     ];
@@ -58,7 +67,10 @@ fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
 #[test]
 fn an_unknown_name_gets_the_list_of_names() {
     let message = AttackConfig::new("sgepgd").unwrap_err().to_string();
-    assert!(message.starts_with("unknown attack 'sgepgd'") && message.contains("pgd, segfgsm, segpgd"), "{message}");
+    assert!(
+        message.starts_with("unknown attack 'sgepgd'") && message.contains("segfgsm, segpgd, spherical"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn an_image_with_one_label_is_a_segmentation_of_one_pixel() {
         let settings = AttackConfig { epsilon: 0.3, step_size, ..own };
         let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
         let accuracy = batch.targets.accuracy(&model.logits(found.images).unwrap());
-        assert!(accuracy.iter().sum::<f32>() < 4.0, "{} fooled nothing", attack.name);
+        // Noise is a control, and need not fool anything.
+        assert!(accuracy.iter().sum::<f32>() < 4.0 || attack.name == "noise", "{} fooled nothing", attack.name);
     }
 }
 

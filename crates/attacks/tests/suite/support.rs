@@ -39,7 +39,16 @@ impl Golden {
             eprintln!("skipped: no data at {} (set FIREPROOF_SHARED)", path.display());
             return None;
         };
-        let file = SafeTensors::deserialize(&bytes).unwrap();
+        Some(Self::read(&bytes))
+    }
+
+    /// What `tests/reference/make_reference.py` wrote.
+    pub fn reference() -> Self {
+        Self::read(include_bytes!("../reference/reference.safetensors"))
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let file = SafeTensors::deserialize(bytes).unwrap();
         let read = |name: &str| {
             let view = file.tensor(name).unwrap();
             let values = match view.dtype() {
@@ -49,7 +58,7 @@ impl Golden {
             };
             (name.to_string(), (view.shape().to_vec(), values))
         };
-        Some(Self(file.names().into_iter().map(read).collect()))
+        Self(file.names().into_iter().map(read).collect())
     }
 
     pub fn values(&self, name: &str) -> &[f32] {
@@ -154,7 +163,7 @@ pub fn config(name: &str) -> AttackConfig {
 
 /// Every registered attack that may take several steps.
 pub fn several_steps() -> Vec<&'static str> {
-    fireproof_attacks::list().iter().map(|r| r.name).filter(|name| !["fgsm", "segfgsm"].contains(name)).collect()
+    fireproof_attacks::list().iter().map(|r| r.name).filter(|name| config(name).steps > 1).collect()
 }
 
 /// Runs `f` with a scene around `targets`, for objectives taken by themselves.
