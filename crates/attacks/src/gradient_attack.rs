@@ -211,7 +211,13 @@ impl GradientAttack {
             expected: "at least 1".into(),
         })?;
         let candidates = Vec::new();
-        let found = Adversarial { images, candidates, trace: record.map(Recorder::finish), passes: victim.passes() };
+        let found = Adversarial {
+            images,
+            candidates,
+            minimal: None,
+            trace: record.map(Recorder::finish),
+            passes: victim.passes(),
+        };
         Ok((found, score))
     }
 }

@@ -35,6 +35,7 @@ mod gradient_attack;
 mod guard;
 mod host;
 pub mod methods;
+mod minimal;
 pub mod objective;
 mod registry;
 mod scene;
@@ -47,7 +48,7 @@ mod tracker;
 pub mod update;
 mod views;
 
-pub use attack::{Adversarial, Attack, Candidate};
+pub use attack::{Adversarial, Attack, Candidate, Minimal};
 pub use config::AttackConfig;
 pub use context::{Context, Observer, View};
 pub use error::{Error, Result};

@@ -37,7 +37,7 @@ impl ImageLoss for Dlr {
 }
 
 /// `z₍₁₎ − z₍₃₎`, or `z₍₁₎ − (z₍₃₎ + z₍₄₎) / 2` for a targeted run, `[N, K, H, W]` → `[N, 1, H, W]`.
-fn spread(logits: &Tensor<4>, targeted: bool) -> Tensor<4> {
+pub(super) fn spread(logits: &Tensor<4>, targeted: bool) -> Tensor<4> {
     let mut rest = logits.clone().inner();
     let mut next = || {
         let map = classes::highest(&rest);

@@ -56,7 +56,7 @@ impl Attack for Ensemble {
             candidates.push(Candidate { name: (*name).to_string(), images: found.images });
         }
         let images = best.expect("an ensemble has runs").images;
-        Ok(Adversarial { images, candidates, trace, passes })
+        Ok(Adversarial { images, candidates, minimal: None, trace, passes })
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Adversarial images of other implementations, for tests/suite/reference.rs.
 
-    pip install torch==2.11.0 numpy requests && pip install --no-deps torchattacks==3.5.1
+    pip install torch==2.11.0 numpy scipy requests && pip install --no-deps torchattacks==3.5.1
     python make_reference.py
 
 Classification, as maps of one pixel: `APGD` and `MIFGSM` of the PyPI package torchattacks 3.5.1, a port of the authors'

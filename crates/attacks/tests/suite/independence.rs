@@ -4,7 +4,7 @@ use fireproof_attacks::{AttackConfig, Context, Iterate, Start, build};
 use fireproof_tensor::Norm;
 use proptest::prelude::*;
 
-use crate::support::{Network, batch, config, floats, several_steps};
+use crate::support::{Network, batch, config, floats, knows, several_steps};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
@@ -17,6 +17,7 @@ proptest! {
         restarts in 1usize..3,
         seed in 0u64..1000,
     ) {
+        prop_assume!(knows(name, norm));
         let victim = Network::random(seed, 3, 4).victim();
         let batch = batch(seed, &victim, 4, [3, 3, 14, 10]);
         // An ensemble compares its runs by accuracy, a view of an image has no score of its own.

@@ -8,6 +8,7 @@ mod golden;
 mod independence;
 mod losses;
 mod memory;
+mod minimal;
 mod naming;
 mod objectives;
 mod oracle;

@@ -23,11 +23,13 @@ inventory::submit! {
 fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
     let names: Vec<_> = list().iter().map(|r| r.name).collect();
     let expected = [
+        "alma-prox",
         "apgd",
         "balanced",
         "bim",
         "cosine",
         "cospgd",
+        "dag",
         "dice",
         "di-fgsm",
         "dlr",
@@ -48,6 +50,7 @@ fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
         "segfgsm",
         "segpgd",
         "spherical",
+        "square",
         "ti-fgsm",
         "tsallis",
         "uncertainty",

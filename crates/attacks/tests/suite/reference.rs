@@ -1,7 +1,7 @@
 //! Adversarial images of torchattacks 3.5.1, and of APGD written down a second time; see `tests/reference`.
 
-use burn::tensor::Tensor;
-use fireproof_attacks::{AttackConfig, Context, Iterate, build};
+use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
+use fireproof_attacks::{AttackConfig, Context, Iterate, Target, build};
 use fireproof_tensor::{Batch, Norm, Victim, ops::cross_entropy, victim};
 
 use crate::{
@@ -18,7 +18,7 @@ fn losses(model: &dyn Victim, batch: &Batch, images: Tensor<4>) -> Vec<f32> {
 
 #[test]
 fn apgd_is_that_of_torchattacks_on_maps_of_one_pixel() {
-    let golden = Golden::reference();
+    let golden = Golden::reference("reference.safetensors");
     let network = Network::golden(&golden);
     let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
     let labels = golden.labels("class_labels");
@@ -43,7 +43,7 @@ fn apgd_is_that_of_torchattacks_on_maps_of_one_pixel() {
 
 #[test]
 fn mi_fgsm_is_that_of_torchattacks_on_maps_of_one_pixel() {
-    let golden = Golden::reference();
+    let golden = Golden::reference("reference.safetensors");
     let network = Network::golden(&golden);
     let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
     let labels = golden.labels("class_labels");
@@ -59,7 +59,7 @@ fn mi_fgsm_is_that_of_torchattacks_on_maps_of_one_pixel() {
 
 #[test]
 fn dense_apgd_with_radius_reduction_is_the_one_written_down_from_the_papers() {
-    let golden = Golden::reference();
+    let golden = Golden::reference("reference.safetensors");
     let network = Network::golden(&golden);
     let model = victim(|x| network.forward(x));
     let batch = Batch::new(golden.tensor("dense_images"), golden.labels("dense_labels"), vec![0, 1]).unwrap();
@@ -88,6 +88,43 @@ fn dense_apgd_with_radius_reduction_is_the_one_written_down_from_the_papers() {
                 assert!((ours - theirs).abs() < 0.004, "{objective} {norm} {steps}: {ours} {theirs}");
             }
             assert!(steps > 10 || differ < 20, "{objective} {norm} {steps}: {differ} values differ");
+        }
+    }
+}
+
+#[test]
+fn dag_and_alma_prox_are_those_of_adv_lib() {
+    let golden = Golden::reference("minimal.safetensors");
+    let weight: Tensor<4> = golden.tensor("weight");
+    let model = victim(|x| conv2d(x, weight.clone(), None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1)));
+    let batch = Batch::new(golden.tensor("images"), golden.labels("labels"), vec![0, 1]).unwrap();
+    let cases = [
+        ("dag", "dag_linf", Norm::Linf, 0.005, 100),
+        ("dag", "dag_l2", Norm::L2, 0.05, 100),
+        ("alma-prox", "alma", Norm::Linf, 0.001, 150),
+    ];
+    for (name, key, norm, step, steps) in cases {
+        for (goal, target) in [("away", None), ("target", Some(Target::Class(1)))] {
+            let epsilon = if norm == Norm::Linf { 1.0 } else { 30.0 };
+            let settings =
+                AttackConfig { norm, epsilon, steps, step_size: Some(step), target: target.clone(), ..config(name) };
+            let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap().minimal.unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("{key}_{goal}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let norms = floats(&norm.of(theirs - batch.images.clone()));
+            println!(
+                "{name} {norm} {goal}: {differ} of 864 values differ; norms {:?}, theirs {norms:?}; success {:?}",
+                found.norms, found.success
+            );
+            for i in 0..2 {
+                // Where 99 % is out of reach adv-lib's DAG returns the clean image; here it is the best iterate.
+                if name == "dag" && found.success[i] < 0.99 {
+                    assert!(norms[i] == 0.0 && found.norms[i] > 0.0);
+                    continue;
+                }
+                let tolerance = if name == "dag" { 0.01 } else { 0.05 };
+                assert!((found.norms[i] / norms[i] - 1.0).abs() < tolerance, "{name} {goal} image {i}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, module::conv2d, ops::ConvOptions};
 use fireproof_attacks::{AttackConfig, Context, Goal, Scene};
-use fireproof_tensor::{Batch, Targets, Victim, ops::resize_bilinear, random::Stream, victim};
+use fireproof_tensor::{Batch, Norm, Targets, Victim, ops::resize_bilinear, random::Stream, victim};
 use safetensors::{Dtype, SafeTensors};
 
 pub fn device() -> Device {
@@ -42,9 +42,10 @@ impl Golden {
         Some(Self::read(&bytes))
     }
 
-    /// What `tests/reference/make_reference.py` wrote.
-    pub fn reference() -> Self {
-        Self::read(include_bytes!("../reference/reference.safetensors"))
+    /// What a script in `tests/reference` wrote.
+    pub fn reference(file: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(file);
+        Self::read(&std::fs::read(path).unwrap())
     }
 
     fn read(bytes: &[u8]) -> Self {
@@ -161,9 +162,18 @@ pub fn config(name: &str) -> AttackConfig {
     AttackConfig::new(name).unwrap()
 }
 
-/// Every registered attack that may take several steps.
+/// Attacks that look for the smallest perturbation: they have no random start, restarts or choice of iterate.
+pub const MINIMAL: [&str; 2] = ["alma-prox", "dag"];
+
+/// Every registered attack that may take several steps inside a ball.
 pub fn several_steps() -> Vec<&'static str> {
-    fireproof_attacks::list().iter().map(|r| r.name).filter(|name| config(name).steps > 1).collect()
+    let names = fireproof_attacks::list().into_iter().map(|r| r.name);
+    names.filter(|name| config(name).steps > 1 && !MINIMAL.contains(name)).collect()
+}
+
+/// Whether an attack knows the norm.
+pub fn knows(name: &str, norm: Norm) -> bool {
+    name != "square" || norm == Norm::Linf
 }
 
 /// Runs `f` with a scene around `targets`, for objectives taken by themselves.
