@@ -34,8 +34,35 @@ pub trait Attack: Send + Sync {
 pub struct Adversarial {
     /// `[N, C, H, W]`, inside the threat model.
     pub images: Tensor<4>,
+    /// What each run of an ensemble has found; empty for an attack that is a single run. `images` holds the run that is
+    /// worst for the pixel accuracy of each image. Which is worst for mIoU depends on the other images of the data set, so
+    /// that choice is the evaluator's.
+    pub candidates: Vec<Candidate>,
+    /// What an attack that looks for the smallest perturbation has found; `images` are the same, clipped to the ball.
+    pub minimal: Option<Minimal>,
     /// Loss and accuracy at every forward pass, if [`Context::trace`] asked for it.
     pub trace: Option<Trace>,
     /// Passes through the victim, summed over the images.
     pub passes: Passes,
+}
+
+/// The result of one run of an ensemble.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What the run maximised, e.g. `js`.
+    pub name: String,
+    /// `[N, C, H, W]`, inside the threat model.
+    pub images: Tensor<4>,
+}
+
+/// The smallest perturbations that fool an image, whatever their size: for curves of success against ε.
+#[derive(Clone, Debug)]
+pub struct Minimal {
+    /// `[N, C, H, W]`, in the valid range, at any distance from the clean images.
+    pub images: Tensor<4>,
+    /// The norm of each perturbation, in the units of the images.
+    pub norms: Vec<f32>,
+    /// Share of valid pixels that each perturbation fools (APSR). An image counts as fooled from 0.99 on; below, the
+    /// perturbation is the most successful that was seen, and its norm means nothing.
+    pub success: Vec<f32>,
 }

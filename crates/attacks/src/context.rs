@@ -76,6 +76,8 @@ impl<F: Fn(&View<'_>)> Observer for F {
 }
 
 /// What an [`Observer`] sees.
+///
+/// An attack with radius reduction passes through images outside the ball: all but its last stage are in larger ones.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// Which restart this is, from 0.

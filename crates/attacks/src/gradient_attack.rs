@@ -4,12 +4,13 @@ use burn::tensor::Tensor;
 use fireproof_tensor::{Batch, Counted, Victim};
 
 use crate::{
-    Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Observer, Result, Scene, Start, Step, Target,
-    View,
+    Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Observer, Radii, Result, Scene, Start, Step,
+    Target, View,
     guard::Guard,
+    host::floats,
     objective::{Evaluation, Objective},
     start::Seeds,
-    threat::{PixelBall, Space, Threat},
+    threat::{PixelBall, Threat},
     trace::Recorder,
     tracker::Best,
     update::{Steepest, Update, Visit},
@@ -18,7 +19,9 @@ use crate::{
 /// Objective × update × threat × start × iterate × restarts.
 ///
 /// A step is exactly one forward and one backward pass. Returning the last iterate of a single run makes no other pass;
-/// the best iterate and restarts cost one more forward pass a run, to know the last point.
+/// the best iterate and restarts cost one more forward pass a run (and stage), to know the last point. A run that returns
+/// the lowest accuracy ends early once every image of the batch is fooled everywhere; what it returns does not depend on
+/// when the others are.
 ///
 /// ```
 /// use fireproof_attacks::{AttackConfig, GradientAttack, methods::pgd::Pgd, objective::Weighted, update::Momentum};
@@ -50,6 +53,10 @@ pub struct GradientAttack {
     pub restarts: usize,
     /// The map to reach, if the attack is targeted.
     pub target: Option<Target>,
+    /// Radii of the run's stages. Each begins, with a step size and checkpoints of its own, at the iterate that `iterate`
+    /// chose of the one before, projected on the smaller ball; only the last one's iterates are returned. The objective's
+    /// memory begins anew too, but its schedule goes through all stages.
+    pub radii: Radii,
 }
 
 impl GradientAttack {
@@ -69,27 +76,48 @@ impl GradientAttack {
             steps: config.steps,
             restarts: config.restarts,
             target: config.target.clone(),
+            radii: Radii::default(),
         })
     }
 
     /// One run: the chosen images, and the score by which restarts are compared where there is one.
-    fn once(
-        &self,
-        scene: &Scene,
-        space: &dyn Space,
-        restart: usize,
-        record: &mut Option<Recorder>,
-    ) -> Result<(Tensor<4>, Option<Tensor<1>>)> {
+    fn once(&self, scene: &Scene, restart: usize, record: &mut Option<Recorder>) -> Result<Chosen> {
+        let stages = self.radii.stages(self.steps);
+        let mut done = 0;
+        let mut chosen: Option<Chosen> = None;
+        for stage in stages {
+            // The first stage may begin at images that the caller gave, the others do at what the one before has found.
+            let start = chosen.as_ref().map(|chosen| &chosen.images).or(scene.context.start);
+            let radii;
+            let mut context = Context { start, ..*scene.context };
+            if stage.radius != 1.0 {
+                let own = floats(self.threat.bind(scene)?.epsilon().clone());
+                radii = own.iter().map(|r| r * stage.radius).collect::<Vec<f32>>();
+                context.epsilon = Some(&radii);
+            }
+            let part = Scene { context: &context, steps: stage.steps, ..*scene };
+            let found = self.stage(&part, Position { restart, done, total: self.steps }, record)?;
+            done += stage.steps;
+            chosen = Some(found);
+        }
+        chosen.ok_or_else(|| Error::Argument { what: "steps", found: "0".into(), expected: "at least 1".into() })
+    }
+
+    /// One stage of a run; `at` is where the run was when it began.
+    fn stage(&self, scene: &Scene, at: Position, record: &mut Option<Recorder>) -> Result<Chosen> {
+        let space = self.threat.bind(scene)?;
+        let space = &*space;
         let mut objective = self.objective.begin(scene)?;
         let mut update = self.update.begin(scene)?;
         let mut guard = Guard::new(&self.name, *scene);
+        let ceiling = self.iterate.ceiling();
         let mut best: Option<Best> = None;
         let mut watch = |step: Step, images: &Tensor<4>, logits: &Tensor<4>, evaluation: &Evaluation| {
             if let Some(record) = record {
-                record.record(restart, step.index, &evaluation.loss, logits, &scene.batch.targets);
+                record.record(at.restart, step.index, &evaluation.loss, logits, &scene.batch.targets);
             }
             if let Some(observer) = scene.context.observer {
-                tell(observer, scene, restart, step, images, logits, &evaluation.loss);
+                tell(observer, scene, at.restart, step, images, logits, &evaluation.loss);
             }
             let score = match self.iterate {
                 Iterate::Last if step.index < step.total => return None,
@@ -99,9 +127,9 @@ impl GradientAttack {
             Some(score)
         };
 
-        let mut variables = space.start(self.start, &Seeds::new(&self.name, scene.context, restart))?;
-        for index in 0..self.steps {
-            let step = Step { index, total: self.steps };
+        let mut variables = space.start(self.start, &Seeds::new(&self.name, scene.context, at.restart))?;
+        for index in 0..scene.steps {
+            let step = Step { index: at.done + index, total: at.total };
             let images = space.apply(&variables);
             let mut evaluated = None;
             let (logits, gradient) = scene.victim.pull_back(images.clone(), &mut |logits| {
@@ -115,21 +143,27 @@ impl GradientAttack {
             let evaluation = evaluated.expect("a victim's pull_back asks for the gradient at its logits");
             guard.check(step, &evaluation.loss, &gradient)?;
             if let Some(score) = watch(step, &images, &logits, &evaluation) {
-                best = Some(Best::merge(best, images, score, true));
+                let merged = Best::merge_below(best, images, score, true, ceiling);
+                if (index + 1) % PATIENCE == 0 && merged.settled(ceiling) {
+                    guard.read()?;
+                    return Ok(Chosen { images: merged.images, score: Some(merged.score) });
+                }
+                best = Some(merged);
             } else {
                 // The last handle but one: the step below can reuse the images' memory.
                 drop(images);
             }
             let gradients = space.pull_back(&variables, gradient);
+            let step = Step { index, total: scene.steps };
             variables = update.advance(step, Visit { variables, gradients, loss: evaluation.tracked }, space);
         }
         guard.read()?;
 
         let images = space.apply(&variables);
-        if self.iterate == Iterate::Last && self.restarts == 1 {
-            return Ok((images, None));
+        let last = Step { index: at.done + scene.steps, total: at.total };
+        if self.iterate == Iterate::Last && (self.restarts == 1 || last.index < last.total) {
+            return Ok(Chosen { images, score: None });
         }
-        let last = Step { index: self.steps, total: self.steps };
         let logits = scene.victim.logits(images.clone())?;
         fits(&logits, scene.batch)?;
         let evaluation = objective.evaluate(last, &logits);
@@ -137,9 +171,75 @@ impl GradientAttack {
         guard.check(last, &evaluation.loss, &images)?;
         guard.read()?;
         let score = watch(last, &images, &logits, &evaluation).expect("the last pass of a run is scored");
-        let best = Best::merge(best, images, score, true);
-        Ok((best.images, Some(best.score)))
+        let best = Best::merge_below(best, images, score, true, ceiling);
+        Ok(Chosen { images: best.images, score: Some(best.score) })
     }
+
+    /// Attacks a batch; besides the result the score of each image, `[N]`, where the run knows it.
+    pub(crate) fn run_scored(
+        &self,
+        victim: &dyn Victim,
+        batch: &Batch,
+        context: &Context,
+    ) -> Result<(Adversarial, Option<Tensor<1>>)> {
+        let victim = Counted::new(victim);
+        let goal = Goal::of(batch, self.target.as_ref(), context)?;
+        let scene = Scene { victim: &victim, batch, goal: &goal, steps: self.steps, context };
+        let mut record = context.trace.then(Recorder::default);
+        let mut best: Option<Best> = None;
+        let mut images = None;
+        for restart in 0..self.restarts {
+            match self.once(&scene, restart, &mut record)? {
+                Chosen { images: last, score: None } => images = Some(last),
+                Chosen { images, score: Some(score) } => {
+                    let merged = Best::merge(best, images, score, false);
+                    let settled = merged.settled(self.iterate.ceiling());
+                    best = Some(merged);
+                    if settled {
+                        break;
+                    }
+                }
+            }
+        }
+        let (images, score) = match best {
+            Some(best) => (Some(best.images), Some(best.score)),
+            None => (images, None),
+        };
+        let images = images.ok_or_else(|| Error::Argument {
+            what: "restarts",
+            found: "0".into(),
+            expected: "at least 1".into(),
+        })?;
+        let candidates = Vec::new();
+        let found = Adversarial {
+            images,
+            candidates,
+            minimal: None,
+            trace: record.map(Recorder::finish),
+            passes: victim.passes(),
+        };
+        Ok((found, score))
+    }
+}
+
+/// After how many steps a run that returns the lowest accuracy looks whether there is anything left to fool: rarely enough
+/// that the host's wait does not matter.
+const PATIENCE: usize = 10;
+
+/// The images that a run or stage has chosen, `[N, C, H, W]`, and their score, `[N]`, where it is known.
+struct Chosen {
+    images: Tensor<4>,
+    score: Option<Tensor<1>>,
+}
+
+/// Where in an attack a stage begins.
+#[derive(Clone, Copy)]
+struct Position {
+    restart: usize,
+    /// Steps of the run before the stage.
+    done: usize,
+    /// Steps of the run.
+    total: usize,
 }
 
 impl Attack for GradientAttack {
@@ -148,30 +248,12 @@ impl Attack for GradientAttack {
     }
 
     fn run(&self, victim: &dyn Victim, batch: &Batch, context: &Context) -> Result<Adversarial> {
-        let victim = Counted::new(victim);
-        let goal = Goal::of(batch, self.target.as_ref(), context)?;
-        let scene = Scene { victim: &victim, batch, goal: &goal, steps: self.steps, context };
-        let space = self.threat.bind(&scene)?;
-        let mut record = context.trace.then(Recorder::default);
-        let mut best: Option<Best> = None;
-        let mut images = None;
-        for restart in 0..self.restarts {
-            match self.once(&scene, &*space, restart, &mut record)? {
-                (last, None) => images = Some(last),
-                (chosen, Some(score)) => best = Some(Best::merge(best, chosen, score, false)),
-            }
-        }
-        let images = best.map(|b| b.images).or(images).ok_or_else(|| Error::Argument {
-            what: "restarts",
-            found: "0".into(),
-            expected: "at least 1".into(),
-        })?;
-        Ok(Adversarial { images, trace: record.map(Recorder::finish), passes: victim.passes() })
+        Ok(self.run_scored(victim, batch, context)?.0)
     }
 
     fn contains_shorter_runs(&self) -> bool {
         let same_steps = !self.objective.depends_on_total() && !self.update.depends_on_total();
-        same_steps && self.iterate == Iterate::Last && self.restarts == 1
+        same_steps && self.iterate == Iterate::Last && self.restarts == 1 && self.radii == Radii::default()
     }
 }
 
@@ -189,7 +271,7 @@ fn tell(
 }
 
 /// Logits must lie on the labels' grid.
-fn fits(logits: &Tensor<4>, batch: &Batch) -> fireproof_tensor::Result<()> {
+pub(crate) fn fits(logits: &Tensor<4>, batch: &Batch) -> fireproof_tensor::Result<()> {
     let [n, _, height, width] = logits.dims();
     if [n, height, width] == batch.targets.dims() {
         return Ok(());

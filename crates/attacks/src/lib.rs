@@ -16,11 +16,12 @@
 //!
 //! | part | question | given here |
 //! |---|---|---|
-//! | [`Objective`](objective::Objective) | what is maximised? | [`PixelWeight`](objective::PixelWeight) maps, [`ImageLoss`](objective::ImageLoss) |
-//! | [`Update`](update::Update) | how is a step taken? | [`Steepest`](update::Steepest), [`Momentum`](update::Momentum) |
+//! | [`Objective`](objective::Objective) | what is maximised? | [`PixelWeight`](objective::PixelWeight) maps, [`LabelLoss`](objective::LabelLoss), [`ImageLoss`](objective::ImageLoss) |
+//! | [`Update`](update::Update) | how is a step taken? | [`Steepest`](update::Steepest), [`Momentum`](update::Momentum), [`Adam`](update::Adam), [`Apgd`](update::Apgd) |
 //! | [`Threat`](threat::Threat) | what may change, and how far? | [`PixelBall`](threat::PixelBall) |
 //! | [`Start`] | from where? | the clean images, a random point, given images |
 //! | [`Iterate`] | which iterate is returned? | last, lowest accuracy, highest loss |
+//! | [`Radii`] | in stages of which radius? | one, or shrinking |
 //!
 //! A method is a file in [`methods`]: its paper, its new formula, its defaults, and one `inventory::submit!` that makes
 //! it known by name. A crate of your own adds one the same way.
@@ -34,17 +35,20 @@ mod gradient_attack;
 mod guard;
 mod host;
 pub mod methods;
+mod minimal;
 pub mod objective;
 mod registry;
 mod scene;
+mod stage;
 mod start;
 mod targets;
 pub mod threat;
 mod trace;
 mod tracker;
 pub mod update;
+mod views;
 
-pub use attack::{Adversarial, Attack};
+pub use attack::{Adversarial, Attack, Candidate, Minimal};
 pub use config::AttackConfig;
 pub use context::{Context, Observer, View};
 pub use error::{Error, Result};
@@ -52,6 +56,7 @@ pub use goal::Goal;
 pub use gradient_attack::GradientAttack;
 pub use registry::{OptionSpec, Registration, build, list};
 pub use scene::{Scene, Step, Variables};
+pub use stage::{Radii, Stage};
 pub use start::{Seeds, Start};
 pub use targets::Target;
 pub use trace::{Trace, TraceRow};

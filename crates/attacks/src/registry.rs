@@ -1,6 +1,6 @@
 //! Attacks by name.
 
-use crate::{Attack, AttackConfig, Error, Result};
+use crate::{Attack, AttackConfig, Error, Result, objective::named};
 
 /// What makes an attack known by name. One a file, with `inventory::submit!`:
 ///
@@ -62,9 +62,12 @@ pub fn list() -> Vec<&'static Registration> {
 pub fn build(config: &AttackConfig) -> Result<Box<dyn Attack>> {
     let registration = find(&config.name)?;
     config.check()?;
-    if let Some((name, value)) = config.options.iter().find(|(n, _)| registration.options.iter().all(|o| o.name != *n))
-    {
-        let known: Vec<_> = registration.options.iter().map(|o| format!("{} ({})", o.name, o.values)).collect();
+    let mut options: Vec<&OptionSpec> = registration.options.iter().collect();
+    if options.iter().any(|o| o.name == named::OPTION) {
+        options.extend(named::options(config));
+    }
+    if let Some((name, value)) = config.options.iter().find(|(n, _)| options.iter().all(|o| o.name != *n)) {
+        let known: Vec<_> = options.iter().map(|o| format!("{} ({})", o.name, o.values)).collect();
         let expected = if known.is_empty() { "no options".to_string() } else { known.join(", ") };
         return Err(config.setting("options", format!("{name} = '{value}'"), &expected));
     }

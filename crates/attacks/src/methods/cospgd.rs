@@ -19,8 +19,8 @@ use burn::tensor::{
 use fireproof_tensor::ops::weighted_cross_entropy;
 
 use crate::{
-    Goal, GradientAttack, OptionSpec, Registration, Step,
-    objective::{PixelWeight, Weighted},
+    AttackConfig, Goal, GradientAttack, OptionSpec, Registration, Result, Step,
+    objective::{NamedObjective, Objective, PixelWeight, Weighted},
 };
 
 /// The weight map of CosPGD.
@@ -72,7 +72,7 @@ const VALUES: &str = "softmax or sigmoid";
 impl FromStr for Activation {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text {
             "softmax" => Ok(Self::Softmax),
             "sigmoid" => Ok(Self::Sigmoid),
@@ -81,16 +81,24 @@ impl FromStr for Activation {
     }
 }
 
+const OPTIONS: &[OptionSpec] = &[OptionSpec { name: "activation", values: VALUES }];
+
+fn objective(config: &AttackConfig) -> Result<Box<dyn Objective>> {
+    let activation = config.option("activation", Activation::default(), VALUES)?;
+    Ok(Box::new(Weighted(CosPgd { activation })))
+}
+
+inventory::submit! {
+    NamedObjective { name: "cospgd", options: OPTIONS, build: objective }
+}
+
 inventory::submit! {
     Registration {
         name: "cospgd",
         about: "PGD that weighs pixels by the cosine of prediction and label",
         paper: "https://arxiv.org/abs/2302.02213",
-        options: &[OptionSpec { name: "activation", values: VALUES }],
+        options: OPTIONS,
         defaults: |_| {},
-        build: |config| {
-            let activation = config.option("activation", Activation::default(), VALUES)?;
-            Ok(Box::new(GradientAttack::new(config, Weighted(CosPgd { activation }))?))
-        },
+        build: |config| Ok(Box::new(GradientAttack::new(config, objective(config)?)?)),
     }
 }

@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     Goal, GradientAttack, Registration, Step,
-    objective::{PixelWeight, Weighted},
+    objective::{NamedObjective, PixelWeight, Weighted},
 };
 
 /// The plain cross-entropy.
@@ -31,6 +31,10 @@ impl PixelWeight for Pgd {
     fn depends_on_total(&self) -> bool {
         false
     }
+}
+
+inventory::submit! {
+    NamedObjective { name: "ce", options: &[], build: |_| Ok(Box::new(Weighted(Pgd))) }
 }
 
 inventory::submit! {

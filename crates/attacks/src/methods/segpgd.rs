@@ -14,8 +14,8 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 
 use crate::{
-    Goal, GradientAttack, OptionSpec, Registration, Step,
-    objective::{PixelWeight, Weighted},
+    AttackConfig, Goal, GradientAttack, OptionSpec, Registration, Result, Step,
+    objective::{NamedObjective, Objective, PixelWeight, Weighted},
 };
 
 /// The weight map of SegPGD.
@@ -68,7 +68,7 @@ const VALUES: &str = "linear, exponential, logarithmic or a number in 0..=1";
 impl FromStr for LambdaSchedule {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text {
             "linear" => Ok(Self::Linear),
             "exponential" => Ok(Self::Exponential),
@@ -78,16 +78,24 @@ impl FromStr for LambdaSchedule {
     }
 }
 
+const OPTIONS: &[OptionSpec] = &[OptionSpec { name: "lambda", values: VALUES }];
+
+fn objective(config: &AttackConfig) -> Result<Box<dyn Objective>> {
+    let schedule = config.option("lambda", LambdaSchedule::default(), VALUES)?;
+    Ok(Box::new(Weighted(SegPgd { schedule })))
+}
+
+inventory::submit! {
+    NamedObjective { name: "segpgd", options: OPTIONS, build: objective }
+}
+
 inventory::submit! {
     Registration {
         name: "segpgd",
         about: "PGD that first flips correct pixels, then keeps them flipped",
         paper: "https://arxiv.org/abs/2207.12391",
-        options: &[OptionSpec { name: "lambda", values: VALUES }],
+        options: OPTIONS,
         defaults: |_| {},
-        build: |config| {
-            let schedule = config.option("lambda", LambdaSchedule::default(), VALUES)?;
-            Ok(Box::new(GradientAttack::new(config, Weighted(SegPgd { schedule }))?))
-        },
+        build: |config| Ok(Box::new(GradientAttack::new(config, objective(config)?)?)),
     }
 }

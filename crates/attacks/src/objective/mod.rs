@@ -1,16 +1,22 @@
 //! What an attack maximises.
 
+pub(crate) mod classes;
 mod image_loss;
+mod label_loss;
+pub(crate) mod named;
 mod pixel_weight;
 
 use burn::tensor::Tensor;
 
 pub use image_loss::{ImageLoss, PerImage};
-pub use pixel_weight::{PixelWeight, Weighted};
+pub use label_loss::{LabelLoss, OfLabel};
+pub use named::NamedObjective;
+pub use pixel_weight::{PixelWeight, Weighted, weighted_by};
 
 use crate::{Result, Scene, Step};
 
-/// A loss of the logits. Most objectives are a [`PixelWeight`] or an [`ImageLoss`]; this is for those with a memory.
+/// A loss of the logits. Most objectives are a [`PixelWeight`], a [`LabelLoss`] or an [`ImageLoss`]; this is for those with
+/// a memory.
 pub trait Objective: Send + Sync {
     /// Begins a run; sticky regions, moving averages and clean predictions live in what is returned.
     ///
@@ -21,6 +27,16 @@ pub trait Objective: Send + Sync {
     /// True if the loss at a step depends on how many steps there will be (SegPGD's λ).
     fn depends_on_total(&self) -> bool {
         true
+    }
+}
+
+impl Objective for Box<dyn Objective> {
+    fn begin<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn ObjectiveRun + 'a>> {
+        (**self).begin(scene)
+    }
+
+    fn depends_on_total(&self) -> bool {
+        (**self).depends_on_total()
     }
 }
 

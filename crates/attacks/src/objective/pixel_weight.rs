@@ -25,7 +25,8 @@ pub struct Weighted<W>(pub W);
 
 impl<W: PixelWeight> Objective for Weighted<W> {
     fn begin<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn ObjectiveRun + 'a>> {
-        Ok(Box::new(Run { weight: &self.0, goal: scene.goal }))
+        let goal = scene.goal;
+        Ok(weighted_by(goal, |step, logits| self.0.weights(step, logits, goal)))
     }
 
     fn depends_on_total(&self) -> bool {
@@ -33,14 +34,23 @@ impl<W: PixelWeight> Objective for Weighted<W> {
     }
 }
 
-struct Run<'a, W> {
-    weight: &'a W,
+/// The run of an objective whose weight map needs a memory: what a [`PixelWeight`] would compute, as a closure that may
+/// keep what [`Objective::begin`] found out or what earlier steps have shown.
+pub fn weighted_by<'a>(
+    goal: &'a Goal,
+    weigh: impl FnMut(Step, &Tensor<4>) -> Option<Tensor<3>> + 'a,
+) -> Box<dyn ObjectiveRun + 'a> {
+    Box::new(Run { weigh, goal })
+}
+
+struct Run<'a, F> {
+    weigh: F,
     goal: &'a Goal,
 }
 
-impl<W: PixelWeight> ObjectiveRun for Run<'_, W> {
+impl<F: FnMut(Step, &Tensor<4>) -> Option<Tensor<3>>> ObjectiveRun for Run<'_, F> {
     fn loss(&mut self, step: Step, logits: Tensor<4>) -> Tensor<1> {
-        let weights = self.weight.weights(step, &logits.clone().inner(), self.goal);
+        let weights = (self.weigh)(step, &logits.clone().inner());
         let loss = cross_entropy(logits, &self.goal.targets);
         per_image(match weights {
             Some(weights) => loss * Tensor::from_inner(weights),
@@ -49,7 +59,7 @@ impl<W: PixelWeight> ObjectiveRun for Run<'_, W> {
     }
 
     fn evaluate(&mut self, step: Step, logits: &Tensor<4>) -> Evaluation {
-        let weights = self.weight.weights(step, logits, self.goal);
+        let weights = (self.weigh)(step, logits);
         let entropy = weighted_cross_entropy(logits, &self.goal.targets, weights.as_ref());
         let tracked = per_image(entropy.loss.clone());
         let loss = weights.map_or_else(|| tracked.clone(), |weights| per_image(entropy.loss * weights));

@@ -39,6 +39,11 @@ pub trait Space {
     /// A step of length `step_size` `[N]` along the steepest direction of `gradients` (or momenta), projected.
     fn ascend(&self, variables: Variables, gradients: Variables, step_size: &Tensor<1>) -> Variables;
 
+    /// The gradients without what may not change (a mask); for updates that measure them before [`ascend`](Space::ascend).
+    fn restrict(&self, gradients: Variables) -> Variables {
+        gradients
+    }
+
     /// The nearest allowed variables.
     fn project(&self, variables: Variables) -> Variables;
 

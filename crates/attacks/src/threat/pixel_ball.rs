@@ -146,6 +146,10 @@ impl Space for Bound<'_> {
         vec![attack_step(current, direction, self.clean(), ball.norm, step_size, &self.epsilon, ball.range)]
     }
 
+    fn restrict(&self, gradients: Variables) -> Variables {
+        gradients.into_iter().map(|gradient| self.masked(gradient)).collect()
+    }
+
     fn project(&self, mut variables: Variables) -> Variables {
         let [low, high] = self.ball.range;
         let delta = self.masked(variables.remove(0) - self.clean().clone());

@@ -1,10 +1,14 @@
 //! How a step is taken.
 
+mod adam;
+mod apgd;
 mod momentum;
 mod steepest;
 
 use burn::tensor::{Tensor, TensorData};
 
+pub use adam::Adam;
+pub use apgd::{Apgd, checkpoints};
 pub use momentum::Momentum;
 pub use steepest::Steepest;
 

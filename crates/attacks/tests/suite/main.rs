@@ -1,14 +1,19 @@
 //! One test binary, since each links Burn.
 
+mod apgd;
 mod bounds;
 mod broken;
+mod ensembles;
 mod golden;
 mod independence;
 mod losses;
 mod memory;
+mod minimal;
 mod naming;
+mod objectives;
 mod oracle;
 mod parts;
+mod reference;
 mod running;
 mod support;
 mod targeted;

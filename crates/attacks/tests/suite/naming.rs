@@ -22,7 +22,40 @@ inventory::submit! {
 #[test]
 fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
     let names: Vec<_> = list().iter().map(|r| r.name).collect();
-    for name in ["bim", "cospgd", "fgsm", "from-elsewhere", "pgd", "segfgsm", "segpgd"] {
+    let expected = [
+        "alma-prox",
+        "apgd",
+        "balanced",
+        "bim",
+        "cosine",
+        "cospgd",
+        "dag",
+        "dice",
+        "di-fgsm",
+        "dlr",
+        "ds-fgsm",
+        "eroseg",
+        "fgsm",
+        "from-elsewhere",
+        "js",
+        "margin",
+        "masked-ce",
+        "mi-fgsm",
+        "noise",
+        "padam",
+        "pgd",
+        "rp-pgd",
+        "sea",
+        "sea+",
+        "segfgsm",
+        "segpgd",
+        "spherical",
+        "square",
+        "ti-fgsm",
+        "tsallis",
+        "uncertainty",
+    ];
+    for name in expected {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     assert!(names.windows(2).all(|w| w[0] < w[1]), "sorted, and no name twice: {names:?}");
@@ -37,7 +70,10 @@ fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
 #[test]
 fn an_unknown_name_gets_the_list_of_names() {
     let message = AttackConfig::new("sgepgd").unwrap_err().to_string();
-    assert!(message.starts_with("unknown attack 'sgepgd'") && message.contains("pgd, segfgsm, segpgd"), "{message}");
+    assert!(
+        message.starts_with("unknown attack 'sgepgd'") && message.contains("segfgsm, segpgd, spherical"),
+        "{message}"
+    );
 }
 
 #[test]

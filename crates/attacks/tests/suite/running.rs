@@ -43,10 +43,14 @@ fn an_image_with_one_label_is_a_segmentation_of_one_pixel() {
     let targets = fireproof_tensor::Targets::from_labels(&labels, [4, 1, 1], &device()).unwrap();
     let batch = Batch::new(images, targets, vec![0, 1, 2, 3]).unwrap();
     for attack in fireproof_attacks::list() {
-        let settings = AttackConfig { epsilon: 0.3, ..config(attack.name) };
+        let own = config(attack.name);
+        // A step that a paper chose for a small ball goes nowhere in a large one.
+        let step_size = own.step_size.map(|step| step.max(0.03));
+        let settings = AttackConfig { epsilon: 0.3, step_size, steps: own.steps.min(60), ..own };
         let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
         let accuracy = batch.targets.accuracy(&model.logits(found.images).unwrap());
-        assert!(accuracy.iter().sum::<f32>() < 4.0, "{} fooled nothing", attack.name);
+        // Noise is a control, and need not fool anything.
+        assert!(accuracy.iter().sum::<f32>() < 4.0 || attack.name == "noise", "{} fooled nothing", attack.name);
     }
 }
 
@@ -231,8 +235,10 @@ fn more_logits_than_classes_and_labels_beyond_the_logits_are_no_panic() {
     let model = victim(|x| network.forward(x));
     let labels = batch.targets.labels().clone().mask_fill(batch.targets.labels().clone().equal_elem(0), 77);
     let batch = Batch::new(batch.images, fireproof_tensor::Targets::hard(labels), batch.ids).unwrap();
-    for name in ["pgd", "segpgd", "cospgd"] {
-        let found = build(&config(name)).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
+    for attack in fireproof_attacks::list() {
+        let own = config(attack.name);
+        let settings = AttackConfig { steps: own.steps.min(30), ..own };
+        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
         assert_eq!(found.images.dims(), batch.dims());
     }
 }

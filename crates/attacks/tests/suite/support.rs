@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, module::conv2d, ops::ConvOptions};
 use fireproof_attacks::{AttackConfig, Context, Goal, Scene};
-use fireproof_tensor::{Batch, Targets, Victim, ops::resize_bilinear, random::Stream, victim};
+use fireproof_tensor::{Batch, Norm, Targets, Victim, ops::resize_bilinear, random::Stream, victim};
 use safetensors::{Dtype, SafeTensors};
 
 pub fn device() -> Device {
@@ -39,7 +39,17 @@ impl Golden {
             eprintln!("skipped: no data at {} (set FIREPROOF_SHARED)", path.display());
             return None;
         };
-        let file = SafeTensors::deserialize(&bytes).unwrap();
+        Some(Self::read(&bytes))
+    }
+
+    /// What a script in `tests/reference` wrote.
+    pub fn reference(file: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(file);
+        Self::read(&std::fs::read(path).unwrap())
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let file = SafeTensors::deserialize(bytes).unwrap();
         let read = |name: &str| {
             let view = file.tensor(name).unwrap();
             let values = match view.dtype() {
@@ -49,7 +59,7 @@ impl Golden {
             };
             (name.to_string(), (view.shape().to_vec(), values))
         };
-        Some(Self(file.names().into_iter().map(read).collect()))
+        Self(file.names().into_iter().map(read).collect())
     }
 
     pub fn values(&self, name: &str) -> &[f32] {
@@ -150,6 +160,20 @@ pub fn batch(seed: u64, victim: &dyn Victim, classes: u64, dims: [usize; 4]) -> 
 
 pub fn config(name: &str) -> AttackConfig {
     AttackConfig::new(name).unwrap()
+}
+
+/// Attacks that look for the smallest perturbation: they have no random start, restarts or choice of iterate.
+pub const MINIMAL: [&str; 2] = ["alma-prox", "dag"];
+
+/// Every registered attack that may take several steps inside a ball.
+pub fn several_steps() -> Vec<&'static str> {
+    let names = fireproof_attacks::list().into_iter().map(|r| r.name);
+    names.filter(|name| config(name).steps > 1 && !MINIMAL.contains(name)).collect()
+}
+
+/// Whether an attack knows the norm.
+pub fn knows(name: &str, norm: Norm) -> bool {
+    name != "square" || norm == Norm::Linf
 }
 
 /// Runs `f` with a scene around `targets`, for objectives taken by themselves.

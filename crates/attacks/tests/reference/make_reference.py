@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Adversarial images of other implementations, for tests/suite/reference.rs.
+
+    pip install torch==2.11.0 numpy scipy requests && pip install --no-deps torchattacks==3.5.1
+    python make_reference.py
+
+Classification, as maps of one pixel: `APGD` and `MIFGSM` of the PyPI package torchattacks 3.5.1, a port of the authors'
+code. Segmentation: APGD with radius reduction written down below from the papers, with the loss of each pixel spelled out,
+in float64. Writes reference.safetensors: float32, images in [0, 1], labels int64 with 255 as the void label.
+"""
+import json
+import pathlib
+import struct
+
+import torch
+import torch.nn.functional as F
+import torchattacks
+
+HERE = pathlib.Path(__file__).parent
+VOID, CLASSES = 255, 5
+
+
+def save(path, tensors):
+    names = {torch.float32: "F32", torch.int64: "I64"}
+    header, blob, at = {}, [], 0
+    for key, value in tensors.items():
+        raw = value.contiguous().numpy().tobytes()
+        header[key] = {"dtype": names[value.dtype], "shape": list(value.shape), "data_offsets": [at, at + len(raw)]}
+        blob.append(raw)
+        at += len(raw)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    path.write_bytes(struct.pack("<Q", len(head)) + head + b"".join(blob))
+
+
+class Dense(torch.nn.Module):
+    """The small network of the tests: stride 2, dilation 2, 1x1, bilinear x2."""
+
+    def __init__(self, gen):
+        super().__init__()
+        draw = lambda *shape: torch.randn(*shape, generator=gen)
+        weights = {"conv1.weight": draw(8, 3, 3, 3) * 0.6, "conv1.bias": draw(8) * 0.1,
+                   "conv2.weight": draw(8, 8, 3, 3) * 0.35, "conv2.bias": draw(8) * 0.1,
+                   "conv3.weight": draw(CLASSES, 8, 1, 1), "conv3.bias": draw(CLASSES) * 0.1}
+        self.w = weights
+
+    def forward(self, x):
+        w = {k: v.to(x.dtype) for k, v in self.w.items()}
+        h = F.relu(F.conv2d(x, w["conv1.weight"], w["conv1.bias"], stride=2, padding=1))
+        h = F.relu(F.conv2d(h, w["conv2.weight"], w["conv2.bias"], padding=2, dilation=2))
+        h = F.conv2d(h, w["conv3.weight"], w["conv3.bias"])
+        return F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class Pooled(torch.nn.Module):
+    """A classifier: the mean of the dense logits."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, x):
+        return self.dense(x).mean(dim=(2, 3))
+
+
+def classification(out, dense, gen):
+    model = Pooled(dense)
+    x = torch.rand(6, 3, 16, 16, generator=gen)
+    y = model(x).argmax(1)
+    out["class_images"], out["class_labels"] = x, y[:, None, None]
+    for norm, eps in (("Linf", 4 / 255), ("L2", 0.5)):
+        for steps in (4, 20, 100):
+            attack = torchattacks.APGD(model, norm=norm, eps=eps, steps=steps, seed=0)
+            torch.manual_seed(5)
+            # The package draws its start itself: draw the same numbers, and say where that is.
+            if norm == "Linf":
+                t = 2 * torch.rand(x.shape) - 1
+                start = x + eps * t / t.flatten(1).abs().amax(1)[:, None, None, None]
+            else:
+                t = torch.randn(x.shape)
+                start = x + eps * t / (t.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+            out[f"apgd_{norm.lower()}_start"] = start.clamp(0, 1)
+            torch.manual_seed(5)
+            best, _, loss, _ = attack.attack_single_run(x, y)
+            out[f"apgd_{norm.lower()}_{steps}"] = best.detach()
+            print("torchattacks APGD", norm, steps, "cross-entropy", [round(v, 5) for v in loss.tolist()])
+    for steps in (1, 5, 20):
+        attack = torchattacks.MIFGSM(model, eps=8 / 255, alpha=8 / 255 / steps, steps=steps, decay=1.0)
+        out[f"mi-fgsm_{steps}"] = attack(x, y).detach()
+
+
+def label_log_probability(z, y, valid):
+    return (F.log_softmax(z, 1).gather(1, y.clamp(max=CLASSES - 1)[:, None])[:, 0] * valid)
+
+
+def pixel_loss(name, z, y, valid):
+    """The attacked loss of every pixel."""
+    log_p = label_log_probability(z, y, valid)
+    correct = ((z.argmax(1) == y) & valid.bool()).to(z.dtype)
+    if name == "ce":
+        return -log_p
+    if name == "masked-ce":
+        return -log_p * correct
+    if name == "balanced":  # pixels of each class in the image itself
+        weights = torch.zeros_like(log_p)
+        for i in range(len(y)):
+            for k in y[i][valid[i].bool()].unique():
+                weights[i][y[i] == k] = 1 / (y[i] == k).sum()
+        return -log_p * correct * weights
+    if name == "js":
+        p = log_p.exp()
+        m = (1 + p) / 2
+        return (0.5 * (p * (log_p - m.log()) + (1 - p) * torch.log(torch.tensor(2.0, dtype=z.dtype))) - 0.5 * m.log()) * valid
+    raise ValueError(name)
+
+
+def steepest(g, norm):
+    return g.sign() if norm == "linf" else g / (g.norm() + 1e-12)
+
+
+def project(v, x, eps, norm):
+    d = v - x
+    d = d.clamp(-eps, eps) if norm == "linf" else d * min(1.0, eps / max(float(d.norm()), 1e-12))
+    return (x + d).clamp(0, 1)
+
+
+def apgd(model, x, y, name, norm, eps, steps, start):
+    """One image, one stage. Returns the images with the lowest accuracy and with the highest cross-entropy."""
+    valid = (y != VOID).to(x.dtype)
+
+    def look(v):
+        v = v.clone().requires_grad_()
+        z = model(v)
+        g, = torch.autograd.grad(pixel_loss(name, z, y, valid).sum(), v)
+        accuracy = float((((z.argmax(1) == y) * valid).sum() / valid.sum().clamp(min=1)))
+        return float(-label_log_probability(z.detach(), y, valid).sum()), accuracy, g
+
+    window, least, shrink = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
+    eta, at, before = 2 * eps, start, start
+    loss, accuracy, g = look(at)
+    best, lowest, history = (loss, at, g), (accuracy, at), [loss]
+    since, halved, best_then = 0, True, loss
+    for i in range(steps):
+        u = project(at + eta * steepest(g, norm), x, eps, norm)
+        a = 0.75 if i else 1.0
+        following = project(at + a * (u - at) + (1 - a) * (at - before), x, eps, norm)
+        before, at = at, following
+        loss, accuracy, g = look(at)
+        history.append(loss)
+        if loss > best[0]:
+            best = (loss, at, g)
+        if accuracy <= lowest[0] and lowest[0] > 0:
+            lowest = (accuracy, at)
+        since += 1
+        if since == window:
+            rises = sum(history[-j] > history[-j - 1] for j in range(1, window + 1))
+            stuck = not halved and best_then >= best[0]
+            halved = rises <= 0.75 * window or stuck
+            best_then = best[0]
+            if halved:
+                eta, at, g = eta / 2, best[1], best[2]
+            window, since = max(window - shrink, least), 0
+    return lowest[1], best[1]
+
+
+def segmentation(out, dense, gen):
+    x = torch.rand(2, 3, 16, 20, generator=gen)
+    z = dense(x)
+    y = z.argmax(1)
+    y[torch.rand(y.shape, generator=gen) < 0.15] = 2
+    y[torch.rand(y.shape, generator=gen) < 0.1] = VOID
+    out["dense_images"], out["dense_labels"] = x, y
+    runs = [("ce", "linf", 4 / 255, (1.0,)), ("ce", "l2", 0.7, (1.0,)), ("js", "linf", 4 / 255, (2.0, 1.5, 1.0)),
+            ("masked-ce", "linf", 4 / 255, (2.0, 1.5, 1.0)), ("balanced", "linf", 4 / 255, (2.0, 1.5, 1.0))]
+    for name, norm, eps, radii in runs:
+        for steps in (10, 60):
+            parts = [steps] if len(radii) == 1 else [3 * steps // 10] * 2 + [steps - 2 * (3 * steps // 10)]
+            images = []
+            for i in range(len(x)):
+                clean, label = x[i:i + 1].double(), y[i:i + 1]
+                at = clean
+                for radius, part in zip(radii, parts):
+                    at = project(at, clean, radius * eps, norm)
+                    at, _ = apgd(dense, clean, label, name, norm, radius * eps, part, at)
+                images.append(at)
+            adversarial = torch.cat(images)
+            valid = y != VOID
+            accuracy = ((dense(adversarial).argmax(1) == y) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1)
+            print("plain APGD", name, norm, steps, "accuracy", [round(v, 4) for v in accuracy.tolist()])
+            out[f"dense_{name}_{norm}_{steps}"] = adversarial.float()
+
+
+def main():
+    gen = torch.Generator().manual_seed(23)
+    dense = Dense(gen)
+    out = dict(dense.w)
+    classification(out, dense, gen)
+    segmentation(out, dense, gen)
+    save(HERE / "reference.safetensors", out)
+
+
+if __name__ == "__main__":
+    main()

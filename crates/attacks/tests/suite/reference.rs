@@ -1,0 +1,130 @@
+//! Adversarial images of torchattacks 3.5.1, and of APGD written down a second time; see `tests/reference`.
+
+use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
+use fireproof_attacks::{AttackConfig, Context, Iterate, Target, build};
+use fireproof_tensor::{Batch, Norm, Victim, ops::cross_entropy, victim};
+
+use crate::{
+    oracle::differing,
+    support::{Golden, Network, config, floats},
+};
+
+/// Cross-entropy of each image.
+fn losses(model: &dyn Victim, batch: &Batch, images: Tensor<4>) -> Vec<f32> {
+    let loss = cross_entropy(model.logits(images).unwrap(), &batch.targets);
+    let [n, height, width] = loss.dims();
+    floats(&loss.reshape([n, height * width]).sum_dim(1))
+}
+
+#[test]
+fn apgd_is_that_of_torchattacks_on_maps_of_one_pixel() {
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    let labels = golden.labels("class_labels");
+    let batch = Batch::new(golden.tensor("class_images"), labels, (0..6).collect()).unwrap();
+    for (norm, epsilon) in [(Norm::Linf, 4.0 / 255.0), (Norm::L2, 0.5)] {
+        let start = golden.tensor(&format!("apgd_{norm}_start"));
+        for steps in [4, 20, 100] {
+            let settings = AttackConfig { norm, epsilon, steps, iterate: Iterate::BestLoss, ..config("apgd") };
+            let context = Context { start: Some(&start), ..Context::new(0) };
+            let found = build(&settings).unwrap().run(&model, &batch, &context).unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("apgd_{norm}_{steps}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let (ours, theirs) = (losses(&model, &batch, found.images), losses(&model, &batch, theirs));
+            let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b).fold(0.0, f32::max);
+            println!("apgd {norm} {steps}: {differ} of 4608 values differ, loss by {worst:.1e} at most");
+            // A sign is a coin toss where the gradient is within rounding of zero, and the ways part there.
+            assert!(worst < 5e-5, "{norm} {steps}: {ours:?} {theirs:?}");
+            assert!(steps > 4 || differ < 46, "{norm} {steps}: {differ} values differ");
+        }
+    }
+}
+
+#[test]
+fn mi_fgsm_is_that_of_torchattacks_on_maps_of_one_pixel() {
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    let labels = golden.labels("class_labels");
+    let batch = Batch::new(golden.tensor("class_images"), labels, (0..6).collect()).unwrap();
+    for steps in [1, 5, 20] {
+        let settings = AttackConfig { steps, ..config("mi-fgsm") };
+        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
+        let differ = differing(&floats(&found.images), golden.values(&format!("mi-fgsm_{steps}")));
+        println!("mi-fgsm {steps}: {differ} of 4608 values differ");
+        assert!(differ <= 2 * steps, "{steps}: {differ} values differ");
+    }
+}
+
+#[test]
+fn dense_apgd_with_radius_reduction_is_the_one_written_down_from_the_papers() {
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x));
+    let batch = Batch::new(golden.tensor("dense_images"), golden.labels("dense_labels"), vec![0, 1]).unwrap();
+    let cases = [
+        ("ce", Norm::Linf, 4.0 / 255.0, "1"),
+        ("ce", Norm::L2, 0.7, "1"),
+        ("js", Norm::Linf, 4.0 / 255.0, "2,1.5,1"),
+        ("masked-ce", Norm::Linf, 4.0 / 255.0, "2,1.5,1"),
+        ("balanced", Norm::Linf, 4.0 / 255.0, "2,1.5,1"),
+    ];
+    for (objective, norm, epsilon, radii) in cases {
+        for steps in [10, 60] {
+            let options = [("objective", objective), ("radii", radii)];
+            let options = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let settings = AttackConfig { norm, epsilon, steps, options, ..config("apgd") };
+            let context = Context { start: Some(&batch.images), ..Context::new(0) };
+            let found = build(&settings).unwrap().run(&model, &batch, &context).unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("dense_{objective}_{norm}_{steps}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let accuracy = |images: Tensor<4>| batch.targets.accuracy(&network.forward(images));
+            let (ours, theirs) = (accuracy(found.images), accuracy(theirs));
+            println!(
+                "{objective} {norm} {steps}: {differ} of 1920 values differ; accuracy {ours:?}, theirs {theirs:?}"
+            );
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert!((ours - theirs).abs() < 0.004, "{objective} {norm} {steps}: {ours} {theirs}");
+            }
+            assert!(steps > 10 || differ < 20, "{objective} {norm} {steps}: {differ} values differ");
+        }
+    }
+}
+
+#[test]
+fn dag_and_alma_prox_are_those_of_adv_lib() {
+    let golden = Golden::reference("minimal.safetensors");
+    let weight: Tensor<4> = golden.tensor("weight");
+    let model = victim(|x| conv2d(x, weight.clone(), None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1)));
+    let batch = Batch::new(golden.tensor("images"), golden.labels("labels"), vec![0, 1]).unwrap();
+    let cases = [
+        ("dag", "dag_linf", Norm::Linf, 0.005, 100),
+        ("dag", "dag_l2", Norm::L2, 0.05, 100),
+        ("alma-prox", "alma", Norm::Linf, 0.001, 150),
+    ];
+    for (name, key, norm, step, steps) in cases {
+        for (goal, target) in [("away", None), ("target", Some(Target::Class(1)))] {
+            let epsilon = if norm == Norm::Linf { 1.0 } else { 30.0 };
+            let settings =
+                AttackConfig { norm, epsilon, steps, step_size: Some(step), target: target.clone(), ..config(name) };
+            let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap().minimal.unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("{key}_{goal}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let norms = floats(&norm.of(theirs - batch.images.clone()));
+            println!(
+                "{name} {norm} {goal}: {differ} of 864 values differ; norms {:?}, theirs {norms:?}; success {:?}",
+                found.norms, found.success
+            );
+            for i in 0..2 {
+                // Where 99 % is out of reach adv-lib's DAG returns the clean image; here it is the best iterate.
+                if name == "dag" && found.success[i] < 0.99 {
+                    assert!(norms[i] == 0.0 && found.norms[i] > 0.0);
+                    continue;
+                }
+                let tolerance = if name == "dag" { 0.01 } else { 0.05 };
+                assert!((found.norms[i] / norms[i] - 1.0).abs() < tolerance, "{name} {goal} image {i}");
+            }
+        }
+    }
+}
