@@ -20,6 +20,11 @@ pub trait Attack: Send + Sync {
     /// arguments that do not fit the batch.
     fn run(&self, victim: &dyn Victim, batch: &Batch, context: &Context) -> Result<Adversarial>;
 
+    /// The length of a step in the units of the images, where all steps have one length; APGD's have not.
+    fn step_size(&self) -> Option<f32> {
+        None
+    }
+
     /// True if the iterate after `t` steps of this run is the result of the same attack with `t` steps.
     ///
     /// Then one long run, watched by an [`Observer`](crate::Observer), scores every shorter run too. It does not hold

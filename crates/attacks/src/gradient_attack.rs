@@ -251,6 +251,10 @@ impl Attack for GradientAttack {
         Ok(self.run_scored(victim, batch, context)?.0)
     }
 
+    fn step_size(&self) -> Option<f32> {
+        self.update.step_size()
+    }
+
     fn contains_shorter_runs(&self) -> bool {
         let same_steps = !self.objective.depends_on_total() && !self.update.depends_on_total();
         same_steps && self.iterate == Iterate::Last && self.restarts == 1 && self.radii == Radii::default()

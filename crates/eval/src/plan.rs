@@ -210,7 +210,7 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
             attack: config.name.clone(),
             norm: Some(config.norm.to_string()),
             epsilon: Some(exact(config.epsilon)),
-            alpha: Some(exact(step_size(config))),
+            alpha: build(config).ok().and_then(|attack| attack.step_size()).map(exact),
             steps: config.steps as u32,
             restarts: config.restarts as u32,
             iterate: Some(config.iterate.to_string()),
@@ -220,11 +220,6 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         },
         Trial::Given { set, .. } => RowKey { attack: Given::attack_name(set), ..clean },
     }
-}
-
-/// The step that the attack takes: a single step has the radius' length.
-fn step_size(config: &AttackConfig) -> f32 {
-    if is_single_step(config) { config.step_size.unwrap_or(config.epsilon) } else { config.step() }
 }
 
 fn is_single_step(config: &AttackConfig) -> bool {

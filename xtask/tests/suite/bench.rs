@@ -251,3 +251,18 @@ fn strict_fails_on_a_check_that_was_not_run() {
     assert_eq!(status("Restarts")["status"], "not run");
     assert_ne!(status("More iterations")["status"], "not run");
 }
+
+#[test]
+fn a_row_names_a_step_size_only_where_all_steps_have_it() {
+    let lab = Lab::new();
+    let attacks = ["--attacks", "fgsm,pgd,mi-fgsm,apgd,sea", "--steps", "4", "--images", "1", "--out", "a"];
+    lab.bench(&["standard"], &with(&attacks, &["--iterate", "last"])).good();
+    let results = timeless(&lab.path("a/results.json"));
+    let alpha = |attack: &str| {
+        let rows = results["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["attack"] == attack).unwrap()["alpha"].as_f64()
+    };
+    let epsilon = 8.0 / 255.0;
+    assert_eq!([alpha("fgsm"), alpha("pgd"), alpha("mi-fgsm")], [Some(epsilon), Some(0.01), Some(epsilon / 4.0)]);
+    assert_eq!([alpha("apgd"), alpha("sea")], [None, None]);
+}

@@ -41,6 +41,10 @@ impl Attack for Dag {
         &self.name
     }
 
+    fn step_size(&self) -> Option<f32> {
+        Some(self.gamma)
+    }
+
     fn run(&self, victim: &dyn Victim, batch: &Batch, context: &Context) -> Result<Adversarial> {
         let victim = Counted::new(victim);
         let goal = Goal::of(batch, self.target.as_ref(), context)?;

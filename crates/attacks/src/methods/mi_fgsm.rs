@@ -45,6 +45,10 @@ impl Attack for MiFgsm {
         Ok(Adversarial { passes: counted.passes(), ..found })
     }
 
+    fn step_size(&self) -> Option<f32> {
+        self.attack.step_size()
+    }
+
     fn contains_shorter_runs(&self) -> bool {
         self.attack.contains_shorter_runs()
     }

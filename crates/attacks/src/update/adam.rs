@@ -26,6 +26,10 @@ impl Update for Adam {
         Ok(Box::new(Run { step_size: step_sizes(scene, self.step_size)?, moments: Vec::new() }))
     }
 
+    fn step_size(&self) -> Option<f32> {
+        Some(self.step_size)
+    }
+
     fn depends_on_total(&self) -> bool {
         false
     }

@@ -22,6 +22,11 @@ pub trait Update: Send + Sync {
     /// If step sizes given in the context do not fit the batch.
     fn begin<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn UpdateRun + 'a>>;
 
+    /// The length of a step, where all steps have one length.
+    fn step_size(&self) -> Option<f32> {
+        None
+    }
+
     /// True if a step depends on how many steps there will be (APGD's checkpoints).
     fn depends_on_total(&self) -> bool {
         true

@@ -22,6 +22,10 @@ impl Update for Momentum {
         Ok(Box::new(Run { decay: self.decay, step_size: step_sizes(scene, self.step_size)?, sums: Vec::new() }))
     }
 
+    fn step_size(&self) -> Option<f32> {
+        Some(self.step_size)
+    }
+
     fn depends_on_total(&self) -> bool {
         false
     }

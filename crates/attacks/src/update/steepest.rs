@@ -18,6 +18,10 @@ impl Update for Steepest {
         Ok(Box::new(Run { step_size: step_sizes(scene, self.step_size)? }))
     }
 
+    fn step_size(&self) -> Option<f32> {
+        Some(self.step_size)
+    }
+
     fn depends_on_total(&self) -> bool {
         false
     }
