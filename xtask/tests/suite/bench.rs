@@ -256,7 +256,7 @@ fn strict_fails_on_a_check_that_was_not_run() {
 fn a_row_names_a_step_size_only_where_all_steps_have_it() {
     let lab = Lab::new();
     let attacks = ["--attacks", "fgsm,pgd,mi-fgsm,apgd,sea", "--steps", "4", "--images", "1", "--out", "a"];
-    lab.bench(&["standard"], &with(&attacks, &["--iterate", "last"])).good();
+    lab.bench(&["standard"], &attacks).good();
     let results = timeless(&lab.path("a/results.json"));
     let alpha = |attack: &str| {
         let rows = results["rows"].as_array().unwrap();
