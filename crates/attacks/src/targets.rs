@@ -56,6 +56,25 @@ impl std::str::FromStr for Target {
 }
 
 impl Target {
+    /// Refuses classes that a model with so many does not have.
+    ///
+    /// # Errors
+    /// Names the class.
+    pub fn check(&self, classes: usize) -> Result<()> {
+        let named = match self {
+            Target::Class(class) | Target::Remove(class) => std::slice::from_ref(class),
+            Target::Permute(table) => table,
+        };
+        match named.iter().find(|&&class| usize::from(class) >= classes) {
+            None => Ok(()),
+            Some(class) => Err(Error::Argument {
+                what: "target",
+                found: format!("class {class} in {self}"),
+                expected: format!("a class from 0 to {}", classes.saturating_sub(1)),
+            }),
+        }
+    }
+
     /// The target map of a batch, `[N, H, W]`.
     ///
     /// # Errors
@@ -163,6 +182,15 @@ mod tests {
         for wrong in ["", "class", "class=255", "class=-1", "permute=1,,2", "all=3"] {
             let error = wrong.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("class=K, remove=K or permute=K0,K1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_target_must_be_a_class_that_exists() {
+        assert!(Target::Permute(vec![1, 0]).check(2).is_ok());
+        for wrong in [Target::Class(2), Target::Remove(9), Target::Permute(vec![0, 2])] {
+            let error = wrong.check(2).unwrap_err().to_string();
+            assert!(error.contains("a class from 0 to 1"), "{error}");
         }
     }
 

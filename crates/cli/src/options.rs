@@ -72,10 +72,10 @@ impl ModelOptions {
 /// How an attack is to differ from its defaults.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AttackOptions {
-    /// Radius of the perturbation for pixels in 0..1 [default: 8/255, or the preset's]
+    /// Radius of the perturbation for pixels in 0..1 [default: 8/255; in bench, the preset's]
     #[arg(long, value_name = "8/255")]
     pub eps: Option<Fraction>,
-    /// Step size [default: 0.01, at most the radius]
+    /// Step size [default: the attack's; 0.01, at most the radius, for PGD and its kin]
     #[arg(long, value_name = "0.01")]
     pub alpha: Option<Fraction>,
     /// Norm of the perturbation: linf or l2
@@ -120,9 +120,11 @@ impl AttackOptions {
         config.norm = self.norm.unwrap_or(config.norm);
         config.iterate = self.iterate.unwrap_or(config.iterate);
         config.target = self.target.clone().or_else(|| config.target.take());
-        // One step from one point: its length is the radius and there is nothing to repeat.
+        // One step has the radius' length; from one point there is nothing to repeat.
         if config.steps > 1 {
             config.step_size = self.alpha.map(|alpha| alpha.0).or(config.step_size);
+        }
+        if config.steps > 1 || config.start == Start::Random {
             config.restarts = self.restarts.unwrap_or(config.restarts);
             config.start = self.start.unwrap_or(config.start);
         }

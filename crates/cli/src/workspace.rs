@@ -21,6 +21,21 @@ pub fn root() -> Result<PathBuf> {
     })
 }
 
+/// The folder of the workspace at or above the current one: what a command that writes into a workspace needs.
+///
+/// # Errors
+/// When there is none.
+pub fn here() -> Result<PathBuf> {
+    let current = std::env::current_dir().context("cannot tell the current folder")?;
+    let found = root()?;
+    anyhow::ensure!(
+        current.starts_with(&found),
+        "{}: found no fireproof workspace here or above, expected a folder with xtask/src/main.rs",
+        current.display()
+    );
+    Ok(found)
+}
+
 /// The weights that come with the repository, the standard model first.
 ///
 /// # Errors

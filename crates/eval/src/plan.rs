@@ -75,6 +75,9 @@ impl Plan {
         for device in &settings.devices {
             fireproof_tensor::device::open(device)?;
         }
+        for target in settings.trials.iter().filter_map(Trial::config).filter_map(|config| config.target.as_ref()) {
+            target.check(dataset.classes().len())?;
+        }
         let subjects = Subject::open_all(&settings.weights, dataset.as_ref())?;
         let groups = groups(&settings.trials)?;
         let shape = (dataset.channels(), dataset.classes().len());

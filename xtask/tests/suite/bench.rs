@@ -266,3 +266,22 @@ fn a_row_names_a_step_size_only_where_all_steps_have_it() {
     assert_eq!([alpha("fgsm"), alpha("pgd"), alpha("mi-fgsm")], [Some(epsilon), Some(0.01), Some(epsilon / 4.0)]);
     assert_eq!([alpha("apgd"), alpha("sea")], [None, None]);
 }
+
+#[test]
+fn attacks_outside_the_preset_take_their_own_number_of_steps_and_draws_repeat() {
+    let lab = Lab::new();
+    let arguments = ["--attacks", "pgd,sea,noise", "--restarts", "3", "--images", "1", "--plan", "--json"];
+    let plan: Value = serde_json::from_str(&lab.bench(&["standard"], &arguments).good()).unwrap();
+    let of = |attack: &str, field: &str| -> Vec<u64> {
+        let rows = plan["rows"].as_array().unwrap().iter().filter(|row| row["attack"] == attack);
+        rows.map(|row| row[field].as_u64().unwrap()).collect()
+    };
+    assert_eq!([of("pgd", "steps"), of("sea", "steps")], [vec![3, 10, 20], vec![300]]);
+    assert_eq!(of("noise", "restarts"), [3]);
+}
+
+#[test]
+fn a_target_that_no_class_has_is_refused() {
+    let lab = Lab::new();
+    lab.bench(&["standard"], &with(QUICK, &["--out", "a", "--target", "class=9"])).bad(&["class 9", "from 0 to 8"]);
+}

@@ -55,7 +55,7 @@ impl Attack for MiFgsm {
 }
 
 const DECAY: &str = "1, or what remains of the sum at each step, not negative";
-const DIVERSITY: &str = "a probability; 0, but 0.5 for di-fgsm";
+const DIVERSITY: &str = "a probability; 0, but 0.5 for di-fgsm and 1 for ds-fgsm";
 const SMALLEST: &str = "0.75, or 0.5 for ds-fgsm: the smallest size shown, in (0, 1]";
 const COPIES: &str = "1, but 4 for ds-fgsm";
 const KERNEL: &str = "0, but 7 for ti-fgsm: an odd number of pixels, or 0";

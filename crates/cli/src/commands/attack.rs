@@ -72,6 +72,9 @@ impl Attack {
         let network = picture::network(&self.weights, &self.model, &device)?;
         let image = picture::read(&self.image, &*network)?;
         let classes = picture::classes(&*network);
+        if let Some(target) = &config.target {
+            target.check(classes.len())?;
+        }
         let mask = fireproof_datasets::read::mask::read(&self.mask, &self.code(classes.len())?, &Limits::default())?;
         ensure!(
             mask.size() == image.size(),

@@ -45,7 +45,7 @@ pub struct Bench {
     /// Attacks by name, instead of the preset's; 'none' alone scores clean images
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     attacks: Vec<String>,
-    /// Numbers of steps of the attacks that iterate, instead of the preset's
+    /// Numbers of steps of the attacks that iterate [default: the preset's for the preset's attacks, else the attack's own]
     #[arg(long, value_name = "3,10,…", value_delimiter = ',')]
     steps: Vec<usize>,
     #[command(flatten)]
@@ -135,13 +135,16 @@ impl Bench {
                 folder.display()
             );
         }
+        let ensemble =
+            plan.jobs.iter().filter_map(|job| job.trial.config()).any(|config| config.name.starts_with("sea"));
+        let lacks = preset.lacks.iter().filter(|_| !ensemble).map(|sentence| (*sentence).to_owned()).collect();
         let options = Options {
             resume: self.resume,
             batch: self.batch,
             pictures: self.pictures,
             save_adversarial: self.save_adversarial.clone(),
             command: command_line(),
-            not_run: preset.lacks.iter().map(|sentence| (*sentence).to_owned()).collect(),
+            not_run: lacks,
         };
         let mut display = Display::new();
         let mut made = 0;
@@ -247,13 +250,19 @@ impl Bench {
         };
         let names: Vec<String> = names.into_iter().filter(|name| name != "none").collect();
         self.attack.check(&names)?;
-        let steps = if self.steps.is_empty() { preset.steps } else { &self.steps };
-        let configs = expand(&names, steps, |config| {
-            config.epsilon = preset.epsilon;
-            self.attack.adjust(config);
-            Ok(())
-        })?;
-        trials.extend(configs.into_iter().map(Trial::Attack));
+        for name in &names {
+            // A preset's steps suit its own attacks; SEA with three steps would be none.
+            let own = preset.attacks.contains(&name.as_str()).then_some(preset.steps).unwrap_or_default();
+            let steps = if self.steps.is_empty() { own } else { &self.steps };
+            let configs = expand(std::slice::from_ref(name), steps, |config| {
+                config.epsilon = preset.epsilon;
+                self.attack.adjust(config);
+                Ok(())
+            })?;
+            trials.extend(configs.into_iter().map(Trial::Attack));
+        }
+        let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+        ensure!(twice.is_none(), "--attacks: found '{}' twice, expected each once", twice.map_or("", |(_, name)| name));
         Ok(trials)
     }
 

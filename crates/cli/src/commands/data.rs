@@ -86,7 +86,20 @@ impl Check {
         let mut problems = 0;
         for split in splits {
             let Ok(split) = split.parse::<Split>();
-            let dataset = open_manifest(&manifest, root, split, Options::default())?;
+            let dataset = match open_manifest(&manifest, root, split.clone(), Options::default()) {
+                Ok(dataset) => dataset,
+                // Without the folder there is nothing to check; a split that cannot be opened leaves the others.
+                Err(error) if root.is_none_or(|root| !root.is_dir()) => return Err(error.into()),
+                Err(error) => {
+                    problems += 1;
+                    if self.json {
+                        writeln!(out, "{}", json!({ "split": split.to_string(), "error": error.to_string() }))?;
+                    } else {
+                        writeln!(out, "{split}: {error}")?;
+                    }
+                    continue;
+                }
+            };
             let report = check(dataset.as_ref());
             problems += report.problems.len();
             if self.json {

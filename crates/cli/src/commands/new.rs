@@ -73,7 +73,7 @@ impl New {
     pub fn run(&self) -> Result<()> {
         let (name, template) = self.parts();
         check_name(name)?;
-        let root = workspace::root()?;
+        let root = workspace::here()?;
         let crate_folder = root.join("crates").join(name);
         ensure!(!crate_folder.exists(), "{}: found a folder, expected none of that name", crate_folder.display());
         let import = format!("use {} as _;", name.replace('-', "_"));
