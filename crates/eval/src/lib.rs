@@ -4,7 +4,7 @@
 //! use fireproof_datasets::Split;
 //! use fireproof_eval::{DataSettings, Options, Plan, Selection, Settings, Trial, Weights, expand};
 //!
-//! let attacks = expand(&["pgd".into(), "segpgd".into()], &[3, 10, 20], |_| Ok(()))?;
+//! let attacks = expand(&["pgd".into(), "segpgd".into()], |_| &[3, 10, 20], |_| Ok(()))?;
 //! let settings = Settings {
 //!     data: DataSettings { name: "scenes".into(), root: None, split: Split::Test, size: None, selection: Selection::First(8) },
 //!     weights: vec![Weights { path: "unet.safetensors".into(), overrides: Default::default() }],

@@ -117,7 +117,10 @@ impl Plan {
     /// Positions in [`images`](Plan::images) of those that this process evaluates: all, or those of its shard.
     pub fn own(&self) -> Vec<usize> {
         let part = self.header.part.as_ref();
-        let here = |position: &usize| part.is_none_or(|part| part.images.contains(&self.images[*position].id));
+        let here = |position: &usize| {
+            // A shard's ids are ascending.
+            part.is_none_or(|part| part.images.binary_search(&self.images[*position].id).is_ok())
+        };
         (0..self.images.len()).filter(here).collect()
     }
 
@@ -160,7 +163,9 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
         say("norm", config.norm.to_string());
         say("restarts", config.restarts.to_string());
         if !is_single_step(config) {
-            say("alpha", exact(config.step()).to_string());
+            if let Some(alpha) = step_size(config) {
+                say("alpha", alpha.to_string());
+            }
             say("steps", config.steps.to_string());
         }
     }
@@ -213,7 +218,7 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
             attack: config.name.clone(),
             norm: Some(config.norm.to_string()),
             epsilon: Some(exact(config.epsilon)),
-            alpha: build(config).ok().and_then(|attack| attack.step_size()).map(exact),
+            alpha: step_size(config),
             steps: config.steps as u32,
             restarts: config.restarts as u32,
             iterate: Some(config.iterate.to_string()),
@@ -223,6 +228,11 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         },
         Trial::Given { set, .. } => RowKey { attack: Given::attack_name(set), ..clean },
     }
+}
+
+/// The length of the attack's steps, where they have one.
+fn step_size(config: &AttackConfig) -> Option<f64> {
+    build(config).ok()?.step_size().map(exact)
 }
 
 fn is_single_step(config: &AttackConfig) -> bool {

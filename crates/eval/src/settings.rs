@@ -109,21 +109,23 @@ impl DataSettings {
     }
 }
 
-/// Expands attacks by numbers of steps, one configuration a row: `adjust` sets what the user said. A single-step attack stays one.
+/// Expands attacks by the numbers of steps that `steps` gives for a name, one configuration a row: `adjust` sets what the user
+/// said. A single-step attack stays one; without any number an attack takes its own.
 ///
 /// # Errors
 /// If a name is unknown or an attack refuses its settings.
-pub fn expand(
+pub fn expand<'a>(
     names: &[String],
-    steps: &[usize],
+    steps: impl Fn(&str) -> &'a [usize],
     adjust: impl Fn(&mut AttackConfig) -> Result<()>,
 ) -> Result<Vec<AttackConfig>> {
     let mut configs = Vec::new();
     for name in names {
         let default = AttackConfig::new(name)?;
         let own = [default.steps];
-        let steps = if default.steps == 1 || steps.is_empty() { &own[..] } else { steps };
-        for &steps in steps {
+        let wanted = steps(name);
+        let wanted = if default.steps == 1 || wanted.is_empty() { &own[..] } else { wanted };
+        for &steps in wanted {
             let mut config = AttackConfig { steps, ..default.clone() };
             adjust(&mut config)?;
             fireproof_attacks::build(&config)?;

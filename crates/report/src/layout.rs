@@ -240,12 +240,15 @@ fn same_column(a: &Row, b: &Row) -> bool {
 
 fn same_series(a: &Row, b: &Row) -> bool {
     // Clean rows have no attack to tell apart, whatever seed they carry.
-    a.is_clean() && b.is_clean()
-        || a.attack == b.attack
-            && a.restarts == b.restarts
-            && a.iterate == b.iterate
-            && a.start == b.start
-            && a.targeted == b.targeted
-            && a.alpha == b.alpha
-            && a.seed == b.seed
+    a.is_clean() && b.is_clean() || same_settings(a, b) && a.seed == b.seed
+}
+
+/// The same attack with the same settings but for threat, steps and seed.
+pub(crate) fn same_settings(a: &Row, b: &Row) -> bool {
+    a.attack == b.attack
+        && a.restarts == b.restarts
+        && a.iterate == b.iterate
+        && a.start == b.start
+        && a.targeted == b.targeted
+        && a.alpha == b.alpha
 }

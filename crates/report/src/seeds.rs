@@ -2,6 +2,7 @@
 
 use fireproof_metrics::Spread;
 
+use crate::layout::{same_model, same_settings, same_threat};
 use crate::table::{Line, Table};
 use crate::{Row, labels};
 
@@ -80,14 +81,5 @@ pub fn table(spreads: &[SeedSpread]) -> Option<Table> {
 }
 
 fn same_but_seed(a: &Row, b: &Row) -> bool {
-    crate::layout::same_model(a, b)
-        && crate::layout::same_threat(a, b)
-        && a.attack == b.attack
-        && a.alpha == b.alpha
-        && a.steps == b.steps
-        && a.restarts == b.restarts
-        && a.iterate == b.iterate
-        && a.start == b.start
-        && a.targeted == b.targeted
-        && a.images == b.images
+    same_model(a, b) && same_threat(a, b) && same_settings(a, b) && a.steps == b.steps && a.images == b.images
 }

@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use fireproof_attacks::{AttackConfig, Context, Iterate, Start, build};
-use fireproof_tensor::{Batch, Counted, Norm, Victim, victim};
+use fireproof_tensor::{Batch, Counted, Norm, victim};
 
-use crate::support::{Network, batch, config, floats};
+use crate::support::{Blind, Network, batch, config, floats};
 
 fn setting() -> (Network, Batch) {
     let network = Network::random(3, 3, 5);
@@ -89,19 +89,6 @@ fn sea_leaves_less_than_a_single_weak_attack_and_its_trace_tells_all_runs() {
 #[test]
 fn noise_is_the_worst_of_its_draws_and_needs_no_gradient() {
     let (network, batch) = setting();
-    struct Blind<V>(V);
-    impl<V: Victim> Victim for Blind<V> {
-        fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
-            self.0.logits(images)
-        }
-        fn pull_back(
-            &self,
-            _images: Tensor<4>,
-            _cotangent: &mut dyn FnMut(Tensor<4>) -> fireproof_tensor::Result<Tensor<4>>,
-        ) -> fireproof_tensor::Result<(Tensor<4>, Tensor<4>)> {
-            panic!("noise asks for no gradient")
-        }
-    }
     let model = Blind(victim(|x| network.forward(x)));
     let counted = Counted::new(&model);
     for norm in [Norm::Linf, Norm::L2] {

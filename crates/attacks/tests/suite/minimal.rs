@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData, module::conv2d, ops::ConvOptions};
 use fireproof_attacks::{AttackConfig, Context, Iterate, Start, Step, Target, View, build, methods::square};
 use fireproof_tensor::{Batch, Norm, Targets, VOID, Victim, random::Stream, victim};
 
-use crate::support::{MINIMAL, batch, config, device, floats, tensor};
+use crate::support::{Blind, MINIMAL, batch, config, device, floats, tensor};
 
 /// One 3×3 convolution, close to "the highest of three channels is the class"; a fourth class is their mean.
 struct Linear(Tensor<4>);
@@ -193,19 +193,6 @@ fn squares_shrink_as_published() {
 #[test]
 fn square_needs_no_gradient_and_its_loss_never_falls() {
     let (network, batch) = setting();
-    struct Blind<V>(V);
-    impl<V: Victim> Victim for Blind<V> {
-        fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
-            self.0.logits(images)
-        }
-        fn pull_back(
-            &self,
-            _images: Tensor<4>,
-            _cotangent: &mut dyn FnMut(Tensor<4>) -> fireproof_tensor::Result<Tensor<4>>,
-        ) -> fireproof_tensor::Result<(Tensor<4>, Tensor<4>)> {
-            panic!("square asks for no gradient")
-        }
-    }
     // Rounding the logits leaves white-box attacks without any gradient; square sees through it.
     let model = Blind(victim(|x| (network.forward(x) * 100.0).round() / 100.0));
     let epsilon = 0.05;

@@ -138,6 +138,23 @@ impl Network {
     }
 }
 
+/// A victim that shows logits only.
+pub struct Blind<V>(pub V);
+
+impl<V: Victim> Victim for Blind<V> {
+    fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
+        self.0.logits(images)
+    }
+
+    fn pull_back(
+        &self,
+        _images: Tensor<4>,
+        _cotangent: &mut dyn FnMut(Tensor<4>) -> fireproof_tensor::Result<Tensor<4>>,
+    ) -> fireproof_tensor::Result<(Tensor<4>, Tensor<4>)> {
+        panic!("a black-box attack asked for a gradient")
+    }
+}
+
 /// Random images, labelled as the victim sees them but for a fifth of the pixels and a tenth that is void.
 pub fn batch(seed: u64, victim: &dyn Victim, classes: u64, dims: [usize; 4]) -> Batch {
     let stream = Stream::new(&[seed]);

@@ -250,19 +250,17 @@ impl Bench {
         };
         let names: Vec<String> = names.into_iter().filter(|name| name != "none").collect();
         self.attack.check(&names)?;
-        for name in &names {
-            // A preset's steps suit its own attacks; SEA with three steps would be none.
-            let own = preset.attacks.contains(&name.as_str()).then_some(preset.steps).unwrap_or_default();
-            let steps = if self.steps.is_empty() { own } else { &self.steps };
-            let configs = expand(std::slice::from_ref(name), steps, |config| {
-                config.epsilon = preset.epsilon;
-                self.attack.adjust(config);
-                Ok(())
-            })?;
-            trials.extend(configs.into_iter().map(Trial::Attack));
-        }
-        let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
-        ensure!(twice.is_none(), "--attacks: found '{}' twice, expected each once", twice.map_or("", |(_, name)| name));
+        // A preset's steps suit its own attacks; SEA with three steps would be none.
+        let steps = |name: &str| match &self.steps[..] {
+            [] if preset.attacks.contains(&name) => preset.steps,
+            given => given,
+        };
+        let configs = expand(&names, steps, |config| {
+            config.epsilon = preset.epsilon;
+            self.attack.adjust(config);
+            Ok(())
+        })?;
+        trials.extend(configs.into_iter().map(Trial::Attack));
         Ok(trials)
     }
 
