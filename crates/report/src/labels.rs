@@ -45,11 +45,12 @@ pub fn norm(name: &str) -> &str {
     }
 }
 
-/// Norm and radius: `ℓ∞ ε = 8/255`.
+/// Norm and radius, `ℓ∞ ε = 8/255`; images that were made elsewhere have neither.
 pub fn threat(row: &Row) -> String {
     let norm = row.norm.as_deref().map_or("", norm);
     match row.epsilon {
         Some(epsilon) => format!("{norm} ε = {}", fraction(epsilon)).trim_start().to_owned(),
+        None if norm.is_empty() => "images made elsewhere".to_owned(),
         None => norm.to_owned(),
     }
 }
