@@ -318,6 +318,7 @@ mod tests {
             start: None,
             targeted: false,
             seed: 0,
+            options: BTreeMap::new(),
         }
     }
 

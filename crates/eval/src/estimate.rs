@@ -13,11 +13,15 @@ use crate::{Plan, Result};
 /// What a plan is expected to cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Images that will go forward, exactly.
+    /// Images that will go forward; fewer where an attack has nothing left to fool.
     pub forward_passes: u64,
-    /// Images whose gradient will be taken, exactly.
+    /// Images whose gradient will be taken, likewise.
     pub backward_passes: u64,
-    /// Expected wall-clock time, from one measured step per model and device.
+    /// Images that the sanity checks will send forward, at most.
+    pub check_forward_passes: u64,
+    /// Images whose gradient the sanity checks will take, at most.
+    pub check_backward_passes: u64,
+    /// Expected wall-clock time with the checks, from one measured step per model and device.
     pub seconds: f64,
     /// The most memory that the process held while measuring; a run needs about as much.
     pub peak_memory_bytes: Option<u64>,
@@ -47,8 +51,20 @@ impl Plan {
             let alone = (job.passes.forward - job.passes.backward.min(job.passes.forward)) as f64;
             seconds += images * (job.passes.backward as f64 * step + alone * pass);
         }
-        let peak_memory_bytes = memory::peak();
-        Ok(Estimate { forward_passes: forward, backward_passes: backward, seconds, peak_memory_bytes })
+        let checks = self.check_passes()?;
+        let models = measured.len().max(1) as f64;
+        for &(.., step, pass) in &measured {
+            let alone = checks.forward.saturating_sub(checks.backward) as f64;
+            seconds += (checks.backward as f64 * step + alone * pass) / models;
+        }
+        Ok(Estimate {
+            forward_passes: forward,
+            backward_passes: backward,
+            check_forward_passes: checks.forward,
+            check_backward_passes: checks.backward,
+            seconds,
+            peak_memory_bytes: memory::peak(),
+        })
     }
 
     /// Seconds per image of a forward and backward pass, and of a forward pass.

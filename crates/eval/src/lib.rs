@@ -2,15 +2,16 @@
 //!
 //! ```no_run
 //! use fireproof_datasets::Split;
-//! use fireproof_eval::{DataSettings, Options, Plan, Selection, Settings, Trial, Weights, expand};
+//! use fireproof_eval::{Checks, DataSettings, Options, Plan, Selection, Settings, Trial, Weights, expand};
 //!
-//! let attacks = expand(&["pgd".into(), "segpgd".into()], |_| &[3, 10, 20], |_| Ok(()))?;
+//! let attacks = expand(&["pgd".into(), "segpgd".into()], &[3, 10, 20], |_| Ok(()))?;
 //! let settings = Settings {
 //!     data: DataSettings { name: "scenes".into(), root: None, split: Split::Test, size: None, selection: Selection::First(8) },
 //!     weights: vec![Weights { path: "unet.safetensors".into(), overrides: Default::default() }],
 //!     trials: [Trial::Clean].into_iter().chain(attacks.into_iter().map(Trial::Attack)).collect(),
 //!     devices: vec!["flex".into()],
-//!     seed: 0,
+//!     seeds: vec![0],
+//!     checks: Checks::Cheap,
 //!     shard: None,
 //! };
 //! let plan = Plan::new(&settings)?;
@@ -29,6 +30,7 @@
 //! is charged the passes and the time that it would have taken alone.
 
 pub mod adversarial;
+pub mod checks;
 mod error;
 mod estimate;
 pub mod facts;
@@ -40,6 +42,7 @@ mod score;
 mod settings;
 mod subject;
 
+pub use checks::Checks;
 pub use error::{Error, Result};
 pub use estimate::Estimate;
 pub use plan::{Job, Plan, PlannedImage};

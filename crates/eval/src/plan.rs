@@ -9,7 +9,7 @@ use fireproof_report::{Class, Header, Part, RowKey};
 use fireproof_tensor::{Batch, Counted, Passes, random::Stream, victim};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, Settings, Subject, Trial, adversarial::Given};
+use crate::{Checks, Error, Result, Settings, Subject, Trial, adversarial::Given, settings::each_once};
 
 /// Everything that is going to happen, in its order.
 ///
@@ -27,8 +27,10 @@ pub struct Plan {
     pub subjects: Vec<Subject>,
     /// The images' data set.
     pub dataset: Box<dyn Dataset>,
-    /// All randomness derives from it.
+    /// All randomness derives from the seed of a row; this is the first of them, and that of the checks.
     pub seed: u64,
+    /// The sanity checks that take runs of their own.
+    pub checks: Checks,
 }
 
 /// An image of the plan.
@@ -49,6 +51,8 @@ pub struct Job {
     pub device: String,
     /// What is done; of several rows, the longest run.
     pub trial: Trial,
+    /// All randomness derives from it.
+    pub seed: u64,
     /// Index into the header's rows, and after how many steps the row is read; in ascending order.
     pub rows: Vec<(usize, usize)>,
     /// Passes that the job makes for each image.
@@ -78,6 +82,10 @@ impl Plan {
         for target in settings.trials.iter().filter_map(Trial::config).filter_map(|config| config.target.as_ref()) {
             target.check(dataset.classes().len())?;
         }
+        let Some(&first_seed) = settings.seeds.first() else {
+            return Err(Error::setting("--seed", "none", "at least one"));
+        };
+        each_once(&settings.trials)?;
         let subjects = Subject::open_all(&settings.weights, dataset.as_ref())?;
         let groups = groups(&settings.trials)?;
         let shape = (dataset.channels(), dataset.classes().len());
@@ -86,18 +94,24 @@ impl Plan {
         let (mut rows, mut jobs) = (Vec::new(), Vec::new());
         for device in &settings.devices {
             for (subject, facts) in subjects.iter().enumerate() {
-                let first = rows.len();
-                rows.extend(
-                    settings.trials.iter().map(|trial| key(trial, facts, dataset.as_ref(), device, settings.seed)),
-                );
-                for (group, passes) in groups.iter().zip(&costs) {
-                    jobs.push(Job {
-                        subject,
-                        device: device.clone(),
-                        trial: settings.trials[group.longest].clone(),
-                        rows: group.rows.iter().map(|&(trial, steps)| (first + trial, steps)).collect(),
-                        passes: *passes,
-                    });
+                for &seed in &settings.seeds {
+                    // Without an attack there is nothing random.
+                    let wanted = |trial: usize| seed == first_seed || settings.trials[trial].config().is_some();
+                    let mut row_of = vec![0; settings.trials.len()];
+                    for (index, trial) in settings.trials.iter().enumerate().filter(|(index, _)| wanted(*index)) {
+                        row_of[index] = rows.len();
+                        rows.push(key(trial, facts, dataset.as_ref(), device, seed));
+                    }
+                    for (group, passes) in groups.iter().zip(&costs).filter(|(group, _)| wanted(group.longest)) {
+                        jobs.push(Job {
+                            subject,
+                            device: device.clone(),
+                            trial: settings.trials[group.longest].clone(),
+                            seed,
+                            rows: group.rows.iter().map(|&(trial, steps)| (row_of[trial], steps)).collect(),
+                            passes: *passes,
+                        });
+                    }
                 }
             }
         }
@@ -111,7 +125,8 @@ impl Plan {
         };
         let classes = dataset.classes().iter();
         let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();
-        Ok(Self { header, jobs, images, classes, subjects, dataset, seed: settings.seed })
+        let checks = settings.checks;
+        Ok(Self { header, jobs, images, classes, subjects, dataset, seed: first_seed, checks })
     }
 
     /// Positions in [`images`](Plan::images) of those that this process evaluates: all, or those of its shard.
@@ -143,30 +158,24 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
         ("split".to_owned(), dataset.split().to_owned()),
         ("images".to_owned(), list),
         ("size".to_owned(), size),
-        ("seed".to_owned(), settings.seed.to_string()),
+        ("seed".to_owned(), joined(&settings.seeds)),
+        ("checks".to_owned(), settings.checks.to_string()),
         ("devices".to_owned(), settings.devices.join(", ")),
     ]);
     if dataset.name() == "scenes" {
         plan.insert("generator".into(), fireproof_datasets::scenes::VERSION.to_string());
     }
-    let mut say = |option: &str, value: String| {
-        let values = plan.entry(option.to_owned()).or_insert_with(String::new);
-        if !values.split(", ").any(|one| one == value) {
-            *values += if values.is_empty() { "" } else { ", " };
-            *values += &value;
-        }
-    };
     // Rows hold all of this too, but a message about an option is easier to read than one about the third row.
     for config in settings.trials.iter().filter_map(Trial::config) {
-        say("attacks", config.name.clone());
-        say("eps", exact(config.epsilon).to_string());
-        say("norm", config.norm.to_string());
-        say("restarts", config.restarts.to_string());
+        say(&mut plan, "attacks", config.name.clone());
+        say(&mut plan, "eps", exact(config.epsilon).to_string());
+        say(&mut plan, "norm", config.norm.to_string());
+        say(&mut plan, "restarts", config.restarts.to_string());
         if !is_single_step(config) {
             if let Some(alpha) = step_size(config) {
-                say("alpha", alpha.to_string());
+                say(&mut plan, "alpha", alpha.to_string());
             }
-            say("steps", config.steps.to_string());
+            say(&mut plan, "steps", config.steps.to_string());
         }
     }
     for trial in &settings.trials {
@@ -174,7 +183,7 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
             Trial::Clean => {}
             Trial::Attack(config) => {
                 for (name, value) in &config.options {
-                    plan.insert(format!("{}.{name}", config.name), value.clone());
+                    say(&mut plan, &format!("{}.{name}", config.name), value.clone());
                 }
                 if let Some(target) = &config.target {
                     plan.insert(format!("{}.target", config.name), target.to_string());
@@ -190,6 +199,19 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
         }
     }
     Ok(plan)
+}
+
+/// Adds a value to those of an option, each once.
+fn say(plan: &mut BTreeMap<String, String>, option: &str, value: String) {
+    let values = plan.entry(option.to_owned()).or_default();
+    if !values.split(", ").any(|one| one == value) {
+        *values += if values.is_empty() { "" } else { ", " };
+        *values += &value;
+    }
+}
+
+fn joined(values: &[u64]) -> String {
+    values.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, seed: u64) -> RowKey {
@@ -211,6 +233,7 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         start: None,
         targeted: false,
         seed,
+        options: BTreeMap::new(),
     };
     match trial {
         Trial::Clean => clean,
@@ -224,10 +247,22 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
             iterate: Some(config.iterate.to_string()),
             start: Some(config.start.to_string()),
             targeted: config.target.is_some(),
+            options: own_options(config),
             ..clean
         },
         Trial::Given { set, .. } => RowKey { attack: Given::attack_name(set), ..clean },
     }
+}
+
+/// Options that are not the attack's defaults.
+fn own_options(config: &AttackConfig) -> BTreeMap<String, String> {
+    let default = AttackConfig::new(&config.name).map(|default| default.options).unwrap_or_default();
+    config
+        .options
+        .iter()
+        .filter(|(name, value)| default.get(*name) != Some(value))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect()
 }
 
 /// The length of the attack's steps, where they have one.
@@ -281,11 +316,18 @@ fn same_but_steps(a: &AttackConfig, b: &AttackConfig) -> bool {
     AttackConfig { steps: b.steps, ..a.clone() } == *b
 }
 
-/// Passes per image: the attack is run on a tiny image against a one-layer stand-in, which makes as many as any model,
-/// and each row is scored by one forward pass.
-fn cost(trials: &[Trial], group: &Rows, (channels, classes): (usize, usize)) -> Result<Passes> {
+/// Passes per image, at most: an attack that has nothing left to fool ends early. Each row is scored by one forward pass, and
+/// so is each run of an ensemble.
+fn cost(trials: &[Trial], group: &Rows, shape: (usize, usize)) -> Result<Passes> {
     let scoring = Passes { forward: group.rows.len() as u64, backward: 0 };
     let Trial::Attack(config) = &trials[group.longest] else { return Ok(scoring) };
+    let (passes, runs) = attack_cost(config, shape)?;
+    Ok(passes + scoring + Passes { forward: runs, backward: 0 })
+}
+
+/// Passes per image of an attack and runs that it tells of: it is run on a tiny image against a one-layer stand-in, which is
+/// never fooled everywhere and so makes as many passes as any model.
+pub(crate) fn attack_cost(config: &AttackConfig, (channels, classes): (usize, usize)) -> Result<(Passes, u64)> {
     const SIDE: usize = 8;
     let device = Device::flex();
     let stream = Stream::new(&[0x706c_616e]);
@@ -297,8 +339,8 @@ fn cost(trials: &[Trial], group: &Rows, (channels, classes): (usize, usize)) -> 
             .reshape([1, classes, 1, 1]);
     let stand_in = victim(|images: Tensor<4>| images.mean_dim(1).repeat_dim(1, classes) * scale.clone());
     let counted = Counted::new(&stand_in);
-    build(config)?.run(&counted, &batch, &Context::new(0))?;
-    Ok(counted.passes() + scoring)
+    let found = build(config)?.run(&counted, &batch, &Context::new(0))?;
+    Ok((counted.passes(), found.candidates.len() as u64))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{AttackConfig, Context, View, build};
 use fireproof_datasets::{Sample, batch};
-use fireproof_report::{Check, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, Status, sanity};
+use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, sanity};
 use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim};
 
 use crate::adversarial::{Given, Keep};
@@ -66,17 +66,17 @@ impl Plan {
         let progress = Progress { done: 0, total, made: 0, now: String::new() };
         let mut runner = Runner { plan: self, folder, path, writer, records, keep, options, progress, watch };
         runner.all()?;
-        let Runner { records, keep, .. } = runner;
+        let Runner { records, keep, mut progress, watch, .. } = runner;
+        let measured = self.check(folder, &mut |now| {
+            now.clone_into(&mut progress.now);
+            watch(&progress);
+        })?;
         if let Some(keep) = keep {
             keep.finish(&self.header.rows, &self.images)?;
         }
         let mut results = Results::from_records(self.facts(options), &records);
-        let mut found = sanity::from_rows(&results.rows);
-        if self.jobs.iter().any(|job| job.trial.config().is_some()) {
-            let detail = "Held for every image of every attack while it ran: one outside ends the run.".into();
-            found.push(Check { name: sanity::Kind::Bounds.name().into(), status: Status::Passed, detail });
-        }
-        results.run.sanity = sanity::complete(&found);
+        results.run.sanity = sanity::judge(&results.rows, &measured);
+        results.run.measured = measured;
         fireproof_report::write_all(folder, &results, &pictures::read(folder)?)?;
         Ok(results)
     }
@@ -96,6 +96,7 @@ impl Plan {
             weights: self.header.weights.clone(),
             classes: self.classes.clone(),
             sanity: Vec::new(),
+            measured: Vec::new(),
             not_run: options.not_run.clone(),
         }
     }
@@ -142,8 +143,17 @@ struct Runner<'a> {
 struct Found {
     row: usize,
     images: Tensor<4>,
+    /// What each run of an ensemble made, by its name.
+    runs: Vec<(String, Tensor<4>)>,
     passes: Passes,
     seconds: f64,
+}
+
+impl Found {
+    /// Images that no attack of ours made.
+    fn plain(row: usize, images: Tensor<4>) -> Self {
+        Self { row, images, runs: Vec::new(), passes: Passes::default(), seconds: 0.0 }
+    }
 }
 
 impl Runner<'_> {
@@ -202,30 +212,28 @@ impl Runner<'_> {
         let clean = batch(&work.samples, device)?;
         let found = match &job.trial {
             Trial::Clean => {
-                let row = job.rows[0].0;
-                vec![Found { row, images: clean.images.clone(), passes: Passes::default(), seconds: 0.0 }]
+                vec![Found::plain(job.rows[0].0, clean.images.clone())]
             }
             Trial::Given { file, set } => {
-                vec![Found {
-                    row: job.rows[0].0,
-                    images: self.given(file, set, &clean, &work)?,
-                    passes: Passes::default(),
-                    seconds: 0.0,
-                }]
+                vec![Found::plain(job.rows[0].0, self.given(file, set, &clean, &work)?)]
             }
             Trial::Attack(config) => {
-                let found = attacked(job, config, victim, &clean, self.plan.seed)?;
-                for one in &found {
-                    inside(config, &clean, &one.images, &work)?;
+                let found = attacked(job, config, victim, &clean)?;
+                for images in found.iter().flat_map(|one| one.runs.iter().map(|run| &run.1).chain([&one.images])) {
+                    inside(config, &clean, images, &work)?;
                 }
                 found
             }
         };
         let n = work.samples.len() as u64;
-        for Found { row, images, passes, seconds } in found {
+        for Found { row, images, runs, passes, seconds } in found {
             let started = Instant::now();
             let counted = Counted::new(victim);
             let predictions = predict(&counted, &images)?;
+            let runs: Vec<(String, Vec<Prediction>)> = runs
+                .into_iter()
+                .map(|(name, images)| Ok((name, predict(&counted, &images)?)))
+                .collect::<Result<_>>()?;
             let passes = passes + counted.passes();
             let seconds = (seconds + started.elapsed().as_secs_f64()) / n as f64;
             self.pictures(job, row, victim, &clean, &images, &predictions, &work)?;
@@ -234,7 +242,7 @@ impl Runner<'_> {
                 if done.contains(&(row, sample.id)) {
                     continue;
                 }
-                if !prediction.finite {
+                if !prediction.finite || runs.iter().any(|(_, predictions)| !predictions[at].finite) {
                     let key = &self.plan.header.rows[row];
                     return Err(Error::NotFinite {
                         model: key.weights.clone(),
@@ -253,7 +261,14 @@ impl Runner<'_> {
                     name: sample.name.clone(),
                     counts: prediction.count(sample, self.plan.header.classes)?,
                     sizes: Some(prediction.count_sizes(sample, self.plan.header.classes)?),
-                    calibration: None,
+                    calibration: Some(prediction.calibration(sample)?),
+                    candidates: runs
+                        .iter()
+                        .map(|(name, predictions)| {
+                            let counts = predictions[at].count(sample, self.plan.header.classes)?;
+                            Ok(Candidate { name: name.clone(), counts })
+                        })
+                        .collect::<Result<_>>()?,
                     forward_passes: share(passes.forward, n, at as u64),
                     backward_passes: share(passes.backward, n, at as u64),
                     seconds,
@@ -332,7 +347,7 @@ impl Runner<'_> {
 }
 
 /// Runs an attack once; rows of fewer steps are read on the way.
-fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch, seed: u64) -> Result<Vec<Found>> {
+fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch) -> Result<Vec<Found>> {
     let attack = build(config)?;
     let counted = Counted::new(victim);
     let started = Instant::now();
@@ -344,16 +359,17 @@ fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch
         let known = before.replace(counted.passes());
         if let Some(&row) = rows.get(&view.step).filter(|_| view.step < view.steps) {
             let seconds = started.elapsed().as_secs_f64();
-            found.borrow_mut().push(Found { row, images: view.images.clone(), passes: known, seconds });
+            found.borrow_mut().push(Found { passes: known, seconds, ..Found::plain(row, view.images.clone()) });
         }
     };
     let shared = rows.len() > 1;
-    let context = Context { observer: if shared { Some(&observer) } else { None }, ..Context::new(seed) };
+    let context = Context { observer: if shared { Some(&observer) } else { None }, ..Context::new(job.seed) };
     let result = attack.run(&counted, clean, &context)?;
     let seconds = started.elapsed().as_secs_f64();
     let row = job.rows.last().map_or(0, |&(row, _)| row);
     let mut found = found.take();
-    found.push(Found { row, images: result.images, passes: counted.passes(), seconds });
+    let runs = result.candidates.into_iter().map(|run| (run.name, run.images)).collect();
+    found.push(Found { row, images: result.images, runs, passes: counted.passes(), seconds });
     Ok(found)
 }
 

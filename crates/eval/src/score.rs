@@ -1,14 +1,16 @@
 //! From logits to counts, on the host.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::softmax};
 use fireproof_datasets::Sample;
-use fireproof_metrics::{ClassCounts, SizeCounts};
+use fireproof_metrics::{Calibration, ClassCounts, SizeCounts};
 use fireproof_tensor::{Result, Victim};
 
 /// What a model says about one image.
 pub(crate) struct Prediction {
     /// The class with the highest logit, `[H, W]`.
     pub(crate) classes: Vec<i32>,
+    /// Its softmax value, `[H, W]`.
+    pub(crate) confidences: Vec<f32>,
     /// Whether every logit is a number.
     pub(crate) finite: bool,
 }
@@ -28,11 +30,21 @@ impl Prediction {
         SizeCounts::count(classes, &sample.mask.data, &self.classes, sample.mask.width)
     }
 
+    /// Right and wrong pixels by the confidence of their prediction.
+    pub(crate) fn calibration(&self, sample: &Sample) -> Result<Calibration, fireproof_metrics::MetricError> {
+        let mut bins = Calibration::new(BINS);
+        bins.add(&sample.mask.data, &self.classes, &self.confidences)?;
+        Ok(bins)
+    }
+
     /// For pictures, where classes above 255 do not occur.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.classes.iter().map(|&class| u8::try_from(class).unwrap_or(254)).collect()
     }
 }
+
+/// Bins of confidence, the literature's usual number.
+const BINS: usize = 15;
 
 /// One forward pass, image by image.
 pub(crate) fn predict(victim: &dyn Victim, images: &Tensor<4>) -> Result<Vec<Prediction>> {
@@ -41,10 +53,18 @@ pub(crate) fn predict(victim: &dyn Victim, images: &Tensor<4>) -> Result<Vec<Pre
     // A sum is finite if and only if its terms are, short of logits beyond 1e30.
     let sums = logits.clone().reshape([n, k * height * width]).sum_dim(1).into_data().convert::<f32>();
     let sums: Vec<f32> = sums.try_to_vec().expect("floats convert to f32");
+    let confidences = softmax(logits.clone(), 1).max_dim(1).into_data().convert::<f32>();
+    let confidences: Vec<f32> = confidences.try_to_vec().expect("floats convert to f32");
     let classes = logits.argmax(1).into_data().convert::<i32>();
     let classes: Vec<i32> = classes.try_to_vec().expect("integers convert to i32");
-    let images = classes.chunks_exact(height * width).zip(sums);
-    Ok(images.map(|(classes, sum)| Prediction { classes: classes.to_vec(), finite: sum.is_finite() }).collect())
+    let area = height * width;
+    let images = classes.chunks_exact(area).zip(confidences.chunks_exact(area)).zip(sums);
+    let image = |((classes, confidences), sum): ((&[i32], &[f32]), f32)| Prediction {
+        classes: classes.to_vec(),
+        confidences: confidences.to_vec(),
+        finite: sum.is_finite(),
+    };
+    Ok(images.map(image).collect())
 }
 
 /// Values of each image, `[N, …]` → `N` lists.

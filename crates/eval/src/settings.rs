@@ -6,7 +6,7 @@ use fireproof_attacks::AttackConfig;
 use fireproof_datasets::{Dataset, Options, Split, Subset, open};
 use fireproof_report::Shard;
 
-use crate::{Error, Result, Weights};
+use crate::{Checks, Error, Result, Weights};
 
 /// Everything that an evaluation's numbers depend on, and nothing else.
 #[derive(Clone, Debug)]
@@ -19,8 +19,10 @@ pub struct Settings {
     pub trials: Vec<Trial>,
     /// Devices by name; each runs the whole plan.
     pub devices: Vec<String>,
-    /// All randomness derives from it.
-    pub seed: u64,
+    /// All randomness derives from them; every attack is run with each.
+    pub seeds: Vec<u64>,
+    /// The sanity checks that take runs of their own.
+    pub checks: Checks,
     /// The part of the images that this process evaluates; `None` for all.
     pub shard: Option<Shard>,
 }
@@ -109,31 +111,44 @@ impl DataSettings {
     }
 }
 
-/// Expands attacks by the numbers of steps that `steps` gives for a name, one configuration a row: `adjust` sets what the user
-/// said. A single-step attack stays one; without any number an attack takes its own.
+/// The numbers of steps that an attack is run with: a single-step attack stays one, and without any number an attack takes its
+/// own.
+pub(crate) fn steps_of(default: &AttackConfig, wanted: &[usize]) -> Vec<usize> {
+    if default.steps == 1 || wanted.is_empty() { vec![default.steps] } else { wanted.to_vec() }
+}
+
+/// Expands attacks by numbers of steps, one configuration a row: `adjust` sets what the user said.
 ///
 /// # Errors
 /// If a name is unknown or an attack refuses its settings.
-pub fn expand<'a>(
+pub fn expand(
     names: &[String],
-    steps: impl Fn(&str) -> &'a [usize],
+    steps: &[usize],
     adjust: impl Fn(&mut AttackConfig) -> Result<()>,
 ) -> Result<Vec<AttackConfig>> {
     let mut configs = Vec::new();
     for name in names {
         let default = AttackConfig::new(name)?;
-        let own = [default.steps];
-        let wanted = steps(name);
-        let wanted = if default.steps == 1 || wanted.is_empty() { &own[..] } else { wanted };
-        for &steps in wanted {
+        for steps in steps_of(&default, steps) {
             let mut config = AttackConfig { steps, ..default.clone() };
             adjust(&mut config)?;
             fireproof_attacks::build(&config)?;
-            if configs.contains(&config) {
-                return Err(Error::setting("--attacks", format!("{name} with {steps} steps twice"), "each once"));
-            }
             configs.push(config);
         }
     }
     Ok(configs)
+}
+
+/// Refuses two equal rows.
+///
+/// # Errors
+/// Names the attack.
+pub(crate) fn each_once(trials: &[Trial]) -> Result<()> {
+    let twice = trials.iter().enumerate().find(|(index, trial)| trials[..*index].contains(trial));
+    match twice.and_then(|(_, trial)| trial.config()) {
+        Some(config) => {
+            Err(Error::setting("--attacks", format!("{} with {} steps twice", config.name, config.steps), "each once"))
+        }
+        None => Ok(()),
+    }
 }

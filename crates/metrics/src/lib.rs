@@ -17,6 +17,7 @@
 //! | [`SurfaceDistances`] | sorted distances in mm | HD95, average surface distance, surface Dice, in 2-D and 3-D |
 //! | [`Summary`] | means over cases | one number per class, and one for all |
 //! | [`bootstrap`] | | confidence interval of any pooled score over images |
+//! | [`binomial`] | | exact p-values and bounds, for certificates |
 //! | [`Spread`] | | mean, deviation and range over seeds |
 //!
 //! ```
@@ -30,6 +31,7 @@
 //! # Ok::<(), fireproof_metrics::MetricError>(())
 //! ```
 
+pub mod binomial;
 pub mod bootstrap;
 mod calibration;
 mod class_counts;

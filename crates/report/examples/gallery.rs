@@ -62,6 +62,7 @@ fn results() -> Results {
         range: [0.0, 1.0],
         weights: BTreeMap::from(models.map(|(name, ..)| (format!("unet-{name}.safetensors"), "0f3a".repeat(16)))),
         classes: CLASSES.map(|(name, color, _)| Class { name: name.into(), color }).into(),
+        measured: Vec::new(),
         sanity: vec![
             check("Noise hurts less than attacks", Status::Passed, "noise 76.1 %, weakest attack 34.0 %"),
             check("Perturbation stays in the ball", Status::Passed, "largest 0.0313725, radius 0.0313725"),
@@ -113,6 +114,7 @@ fn row(training: &str, attack: &str, steps: u32, miou: f64) -> Row {
         start: attacked.then(|| if steps == 1 { "zero" } else { "random" }.into()),
         targeted: false,
         seed: 7,
+        options: BTreeMap::new(),
     };
     let images = 24;
     let passes = (images * u64::from(steps + 1), images * u64::from(steps));

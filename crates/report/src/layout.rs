@@ -199,7 +199,16 @@ impl<'a> Group<'a> {
         let optional = |text: &Option<String>, noun: &str| {
             text.as_ref().map_or(format!("no {noun}"), |text| format!("{text} {noun}"))
         };
-        let all: [&dyn Fn(&Row) -> String; 6] = [
+        // Only the options that tell twins apart; one that has the attack's default says nothing.
+        let own = |row: &Row| {
+            let differs =
+                |(name, value): &(&String, &String)| twins.iter().any(|twin| twin.options.get(*name) != Some(value));
+            let told: Vec<String> =
+                row.options.iter().filter(differs).map(|(name, value)| format!("{name} {value}")).collect();
+            told.join(", ")
+        };
+        let all: [&dyn Fn(&Row) -> String; 7] = [
+            &own,
             &|row| optional(&row.iterate, "iterate"),
             &|row| optional(&row.start, "start"),
             &|row| format!("{} restarts", row.restarts),
@@ -208,7 +217,7 @@ impl<'a> Group<'a> {
             &|row| format!("seed {}", row.seed),
         ];
         let told = all.iter().filter(|value| twins.iter().any(|twin| value(twin) != value(row)));
-        let told: Vec<String> = told.map(|value| value(row)).collect();
+        let told: Vec<String> = told.map(|value| value(row)).filter(|text| !text.is_empty()).collect();
         if told.is_empty() { label } else { format!("{label} ({})", told.join(", ")) }
     }
 }
@@ -251,4 +260,5 @@ pub(crate) fn same_settings(a: &Row, b: &Row) -> bool {
         && a.start == b.start
         && a.targeted == b.targeted
         && a.alpha == b.alpha
+        && a.options == b.options
 }

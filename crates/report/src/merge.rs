@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::panels::CAPTION;
 use crate::plots::Figure;
 use crate::records::{difference, to_lines};
-use crate::{Check, Part, RECORDS_FILE, Records, ReportError, Results, Run, Status, files, output, sanity};
+use crate::{
+    CHECKS_FILE, Check, Part, RECORDS_FILE, Records, ReportError, Results, Run, Status, files, measured, output, sanity,
+};
 
 /// A run put together from its shards.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +28,8 @@ pub struct Merged {
 /// Reads the folders of all shards of one run, in any order.
 ///
 /// A run's facts are the same in all shards, but for device, machine and command, which are joined. A sanity check counts as
-/// failed if any shard failed it, as passed if all passed it; those that follow from the rows alone are made again from the
-/// merged rows.
+/// failed if any shard failed it, as passed if all passed it; those that follow from the rows, and those that one shard measured
+/// for all, are made again from the merged rows and measurements.
 ///
 /// # Errors
 /// [`ReportError::NotAShard`], [`ReportError::OtherRun`], [`ReportError::DoubledShard`], [`ReportError::MissingShards`],
@@ -82,7 +84,15 @@ pub fn merge(folders: &[PathBuf]) -> Result<Merged, ReportError> {
         panel.caption = CAPTION.to_owned();
     }
     let mut results = Results::from_records(joined(&runs)?, &records);
-    for check in sanity::from_rows(&results.rows) {
+    let measured = |check: &Check| {
+        let mut all = results.run.measured.iter().flat_map(|one| &one.checks);
+        all.any(|one| one.name == check.name)
+    };
+    let again: Vec<Check> = sanity::judge(&results.rows, &results.run.measured)
+        .into_iter()
+        .filter(|check| sanity::follows_from_rows(check) || measured(check))
+        .collect();
+    for check in again {
         if let Some(known) = results.run.sanity.iter_mut().find(|known| known.name == check.name) {
             *known = check;
         }
@@ -101,6 +111,11 @@ pub fn merge_into(folders: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, Repor
     }
     let merged = merge(folders)?;
     let mut written = output::write_figures(out, &merged.results, merged.panels)?;
+    if !merged.results.run.measured.is_empty() {
+        let checks = out.join(CHECKS_FILE);
+        files::replace(&checks, &merged.results.run.measured.iter().flat_map(measured::line).collect::<Vec<u8>>())?;
+        written.push(checks);
+    }
     // Last: with records in it the folder counts as a finished run.
     files::replace(&path, &to_lines(&merged.records))?;
     written.push(path);
@@ -168,6 +183,7 @@ fn joined(runs: &[(PathBuf, Run)]) -> Result<Run, ReportError> {
         device: String::new(),
         machine: String::new(),
         sanity: Vec::new(),
+        measured: Vec::new(),
         not_run: Vec::new(),
         ..run.clone()
     };
@@ -197,6 +213,7 @@ fn joined(runs: &[(PathBuf, Run)]) -> Result<Run, ReportError> {
         device: distinct(&|run| run.device.clone(), ", "),
         machine: distinct(&|run| run.machine.clone(), "; "),
         sanity: joined_checks(runs),
+        measured: runs.iter().flat_map(|(_, run)| run.measured.iter().cloned()).collect(),
         not_run,
         ..first.clone()
     })

@@ -54,6 +54,10 @@ pub struct Record {
     /// Its pixels by the confidence of their prediction, where that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// What each run of an ensemble did to it: for mIoU another run may be the worst than for the accuracy, by which the
+    /// ensemble chose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
     /// How often it went forward through the model for this row.
     pub forward_passes: u64,
     /// How often its gradient was taken for this row.
@@ -63,6 +67,15 @@ pub struct Record {
     /// What happened on the way, when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+}
+
+/// One run of an ensemble on one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What the run maximised, for example `js`.
+    pub name: String,
+    /// The image's pixels, counted.
+    pub counts: ClassCounts,
 }
 
 /// An attack's course on one image, one value per step.
@@ -126,6 +139,13 @@ impl Records {
         if record.counts.classes() != self.header.classes {
             let (found, expected) = (record.counts.classes(), self.header.classes);
             return Err(invalid(format!("image {} has {found} classes, expected {expected}", record.image)));
+        }
+        if let Some(one) = record.candidates.iter().find(|one| one.counts.classes() != self.header.classes) {
+            let (found, expected) = (one.counts.classes(), self.header.classes);
+            return Err(invalid(format!(
+                "image {} has {found} classes in run {}, expected {expected}",
+                record.image, one.name
+            )));
         }
         if let Some(found) =
             record.sizes.as_ref().map(SizeCounts::classes).filter(|&found| found != self.header.classes)
@@ -196,7 +216,8 @@ impl Records {
     }
 
     /// The worst case over the attacks of each model and threat, `rows` being [`Self::rows`]: over the images that all of them
-    /// have, where there are at least two of them. Attacks without a radius (images made elsewhere) stay out.
+    /// have, where there are at least two of them or an ensemble of several runs. Attacks without a radius (images made
+    /// elsewhere) stay out.
     pub fn worst_cases(&self, rows: &[Row]) -> Vec<WorstCase> {
         // Rows without images are missing in `rows`; the others keep their order.
         let recorded: Vec<usize> =
@@ -211,19 +232,36 @@ impl Records {
             };
             let (group, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|row| joins(row));
             open = rest;
-            if group.len() > 1 {
-                worst.extend(self.worst_case(&group.iter().map(|&row| recorded[row]).collect::<Vec<_>>(), group, rows));
+            let sources: Vec<usize> = group.iter().map(|&row| recorded[row]).collect();
+            if group.len() > 1 || self.runs(sources[0]) > 0 {
+                worst.extend(self.worst_case(&sources, group, rows));
             }
         }
         worst
+    }
+
+    /// How many runs each image of an ensemble's row has, at least; 0 for any other row.
+    fn runs(&self, row: usize) -> usize {
+        self.of_row(row).map(|record| record.candidates.len()).min().unwrap_or(0)
     }
 
     /// `sources` are indices into the header's rows, `group` the same rows as indices into `rows`.
     fn worst_case(&self, sources: &[usize], group: Vec<usize>, rows: &[Row]) -> Option<WorstCase> {
         let ids = |row: usize| self.of_row(row).map(|record| record.image).collect::<BTreeSet<u64>>();
         let common = sources.iter().map(|&row| ids(row)).reduce(|a, b| a.intersection(&b).copied().collect())?;
-        let attack = |row: usize| common.iter().map(|&image| &self.records[&(row, image)].counts).collect();
-        let attacks: Vec<Vec<&ClassCounts>> = sources.iter().map(|&row| attack(row)).collect();
+        let record = |row: usize, image: &u64| &self.records[&(row, *image)];
+        // What an ensemble chose comes first, so that of equals it is named; its runs follow.
+        let mut attacks: Vec<Vec<&ClassCounts>> = Vec::new();
+        let mut owners = Vec::new();
+        for (owner, &row) in sources.iter().enumerate() {
+            attacks.push(common.iter().map(|image| &record(row, image).counts).collect());
+            owners.push(owner);
+            let runs = common.iter().map(|image| record(row, image).candidates.len()).min().unwrap_or(0);
+            for run in 0..runs {
+                attacks.push(common.iter().map(|image| &record(row, image).candidates[run].counts).collect());
+                owners.push(owner);
+            }
+        }
         let seed = rows[group[0]].seed;
         // Labels that differ between two rows are another data set under the same name: no worst case is better than a wrong one.
         let pixels = worst_case::pixel_accuracy(&attacks).ok().flatten();
@@ -235,7 +273,7 @@ impl Records {
             .find(|row| row.is_clean() && same_model(row, &rows[group[0]]) && row.images == common.len() as u64);
         let worst_on = |attack: usize| {
             let images = pixels.iter().flat_map(|worst| &worst.chosen);
-            images.filter(|&&chosen| chosen == attack).count() as u64
+            images.filter(|&&chosen| owners[chosen] == attack).count() as u64
         };
         let several = chosen.len() > 1;
         let accuracies: Vec<f64> = pixels
@@ -296,10 +334,11 @@ fn pooled<'a, T: Clone + 'a, E>(
 ///     let (labels, prediction) = predict(name);
 ///     let counts = ClassCounts::count(header.classes, &labels, &prediction)?;
 ///     let name = name.to_owned();
-///     let (sizes, calibration, trace) = (None, None, None);
+///     let (sizes, calibration, trace, candidates) = (None, None, None, Vec::new());
 ///     let (forward_passes, backward_passes, seconds) = (1, 0, 0.1);
-///     let record =
-///         Record { row: 0, image, name, counts, sizes, calibration, forward_passes, backward_passes, seconds, trace };
+///     let record = Record {
+///         row: 0, image, name, counts, sizes, calibration, candidates, forward_passes, backward_passes, seconds, trace,
+///     };
 ///     writer.append(&record)?;
 ///     records.insert("records".as_ref(), record)?;
 /// }

@@ -3,7 +3,8 @@
 //! After Athalye, Carlini, Wagner. *Obfuscated Gradients Give a False Sense of Security*, ICML 2018,
 //! <https://arxiv.org/abs/1802.00420>, and Carlini et al. *On Evaluating Adversarial Robustness*, 2019,
 //! <https://arxiv.org/abs/1902.06705>. Each function here is arithmetic over numbers that were measured elsewhere; [`from_rows`]
-//! takes those of five checks from the rows of a run. A check that failed means: do not report the numbers.
+//! takes those of five checks from the rows of a run, and [`judge`] joins them with what was measured for the checks alone. A
+//! check that failed means: do not report the numbers.
 //!
 //! Accuracy is pixel accuracy, pooled. A *point* is a hundredth of it. The limits of half a point (restarts, the last
 //! doubling of the iterations) are the protocol's; those of noise, of zero gradients and of "zero" are ours.
@@ -11,7 +12,7 @@
 use fireproof_metrics::ClassCounts;
 
 use crate::layout::{Group, same_model};
-use crate::{Check, Row, Status, escape, labels};
+use crate::{Check, Measured, Row, Status, escape, labels};
 
 /// Half a point: what restarts and a doubling of the iterations may still change, and what may be chance between two attacks.
 pub const HALF_POINT: f64 = 0.005;
@@ -298,6 +299,53 @@ type Points = Vec<(f64, f64)>;
 /// A check passes when every model passed it somewhere and none failed it anywhere. Rows of images made elsewhere have no
 /// radius and are left out; `transfer…` and attacks without a backward pass count as black box.
 pub fn from_rows(rows: &[Row]) -> Vec<Check> {
+    judge(rows, &[]).into_iter().take(FROM_ROWS.len()).collect()
+}
+
+/// All ten in order, from the rows of a run and what was measured besides, by the same rule.
+pub fn judge(rows: &[Row], measured: &[Measured]) -> Vec<Check> {
+    let mut found = by_model(rows);
+    for one in measured {
+        let same = |(model, _): &&mut (Model, Vec<Check>)| {
+            (model.name, model.training, model.weights, model.device)
+                == (&one.model, &one.training, &one.weights, &one.device)
+        };
+        match found.iter_mut().find(same) {
+            Some((_, checks)) => checks.extend(one.checks.iter().cloned()),
+            None => found.push((Model::measured(one), one.checks.clone())),
+        }
+    }
+    Kind::ALL.map(|kind| over_models(kind, &found)).into()
+}
+
+/// What rows alone can tell.
+const FROM_ROWS: [Kind; 5] = [Kind::Noise, Kind::Radius, Kind::Iterations, Kind::Transfer, Kind::Different];
+
+/// Whether rows alone can tell it.
+pub(crate) fn follows_from_rows(check: &Check) -> bool {
+    FROM_ROWS.iter().any(|kind| kind.name() == check.name)
+}
+
+/// Which model a check is about.
+struct Model<'a> {
+    name: &'a str,
+    training: &'a str,
+    weights: &'a str,
+    device: &'a str,
+}
+
+impl<'a> Model<'a> {
+    fn of(row: &'a Row) -> Self {
+        Self { name: &row.model, training: &row.training, weights: &row.weights, device: &row.device }
+    }
+
+    fn measured(one: &'a Measured) -> Self {
+        Self { name: &one.model, training: &one.training, weights: &one.weights, device: &one.device }
+    }
+}
+
+/// The checks that the rows of each model tell.
+fn by_model(rows: &[Row]) -> Vec<(Model<'_>, Vec<Check>)> {
     let mut models: Vec<&Row> = Vec::new();
     for row in rows {
         if !models.iter().any(|model| same_model(model, row)) {
@@ -321,13 +369,11 @@ pub fn from_rows(rows: &[Row]) -> Vec<Check> {
                 }
             }
         }
-        found.extend(by_norm.iter().map(|(_, points)| radius(points)));
+        // 64/255 is a large radius in ℓ∞ only.
+        found.extend(by_norm.iter().filter(|(norm, _)| *norm == Some("linf")).map(|(_, points)| radius(points)));
         found
     };
-    let found: Vec<(&Row, Vec<Check>)> = models.iter().map(|model| (*model, of_model(model))).collect();
-    [Kind::Noise, Kind::Radius, Kind::Iterations, Kind::Transfer, Kind::Different]
-        .map(|kind| over_models(kind, &found))
-        .into()
+    models.iter().map(|model| (Model::of(model), of_model(model))).collect()
 }
 
 /// The checks of one model under one threat.
@@ -385,7 +431,7 @@ fn of_threat(group: &Group, rows: &[&Row]) -> Vec<Check> {
 }
 
 /// One verdict from those of several models, threats and attacks.
-fn over_models(kind: Kind, found: &[(&Row, Vec<Check>)]) -> Check {
+fn over_models(kind: Kind, found: &[(Model, Vec<Check>)]) -> Check {
     let of = |checks: &[Check], status: Status| -> Vec<String> {
         let same = checks.iter().filter(|check| check.name == kind.name() && check.status == status);
         same.map(|check| check.detail.clone()).collect()
@@ -398,11 +444,13 @@ fn over_models(kind: Kind, found: &[(&Row, Vec<Check>)]) -> Check {
     };
     let verdicts: Vec<Status> = found.iter().map(|(_, checks)| verdict(checks)).collect();
     let status = [Status::Failed, Status::NotRun, Status::Passed].into_iter().find(|status| verdicts.contains(status));
-    let Some(status) = status else { return kind.not_run("No model was run.") };
+    let Some(status) = status else { return kind.not_run(missing(kind)) };
     let mut details: Vec<String> = Vec::new();
     for ((model, checks), _) in found.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == status) {
-        let prefix = if found.len() > 1 { format!("{} {}: ", model.model, model.training) } else { String::new() };
+        let prefix = if found.len() > 1 { format!("{} {}: ", model.name, model.training) } else { String::new() };
+        // Rows that tell nothing are no news where something was measured.
         let mut sentences = of(checks, status);
+        sentences.dedup();
         if sentences.is_empty() {
             sentences.push(missing(kind).to_owned());
         }
@@ -419,7 +467,7 @@ fn missing(kind: Kind) -> &'static str {
         Kind::Iterations => "No attack was run at two numbers of iterations.",
         Kind::Transfer => "No transfer or black-box attack was run.",
         Kind::Different => "PGD, SegPGD and CosPGD were not run with the same 3 to 20 steps.",
-        _ => "The rows do not tell.",
+        _ => "Not part of this run.",
     }
 }
 

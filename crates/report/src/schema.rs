@@ -25,7 +25,7 @@ pub struct Results {
 /// The worst case over the attacks of one model and threat. Scores are fractions in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorstCase {
-    /// The attacks, as indices into [`Results::rows`].
+    /// The attacks, as indices into [`Results::rows`]. Of an ensemble, every run of its own counts.
     pub rows: Vec<usize>,
     /// How many images all of them were run on.
     pub images: u64,
@@ -69,9 +69,12 @@ pub struct Run {
     pub weights: BTreeMap<String, String>,
     /// The data's classes, in the order of `per_class_iou`.
     pub classes: Vec<Class>,
-    /// The sanity checks of the protocol.
+    /// The sanity checks of the protocol, one verdict each.
     #[serde(default)]
     pub sanity: Vec<Check>,
+    /// What the checks with runs of their own found, model by model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measured>,
     /// What a complete evaluation would hold and this one does not, one sentence each.
     #[serde(default)]
     pub not_run: Vec<String>,
@@ -95,6 +98,21 @@ pub struct Check {
     pub status: Status,
     /// The numbers behind it, or why it was not run.
     pub detail: String,
+}
+
+/// The checks of one model on one device that took runs of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// See [`RowKey::model`].
+    pub model: String,
+    /// See [`RowKey::training`].
+    pub training: String,
+    /// See [`RowKey::weights`].
+    pub weights: String,
+    /// See [`RowKey::device`].
+    pub device: String,
+    /// What was found.
+    pub checks: Vec<Check>,
 }
 
 /// The outcome of a [`Check`].
@@ -158,6 +176,9 @@ pub struct RowKey {
     pub targeted: bool,
     /// The seed of this row.
     pub seed: u64,
+    /// What only this attack has, by name, where it is not the attack's default: `objective`, `radii`, ….
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// One line of the results. Scores are fractions in 0..=1, `null` where nothing was there to score.
@@ -199,6 +220,9 @@ pub struct Row {
     pub targeted: bool,
     /// See [`RowKey::seed`].
     pub seed: u64,
+    /// See [`RowKey::options`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// Mean IoU of the pooled counts, over the classes that occur.
     pub miou: Option<f64>,
     /// Mean class accuracy of the pooled counts.
@@ -265,6 +289,7 @@ impl Row {
             start: key.start,
             targeted: key.targeted,
             seed: key.seed,
+            options: key.options,
             miou: counts.miou(),
             mean_accuracy: counts.mean_accuracy(),
             pixel_accuracy: counts.pixel_accuracy(),

@@ -409,6 +409,7 @@ pub fn results_csv(results: &Results) -> String {
         "miou_medium",
         "miou_large",
         "calibration_error",
+        "options",
     ];
     let classes = results.run.classes.iter().map(|class| format!("iou:{}", class.name));
     let head = fixed.iter().map(|name| (*name).to_owned()).chain(classes).collect();
@@ -456,6 +457,7 @@ pub fn results_csv(results: &Results) -> String {
             row.calibration_error,
         ];
         cells.extend(further.map(number));
+        cells.push(row.options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "));
         cells.extend(row.per_class_iou.iter().copied().map(number));
         cells
     };

@@ -7,8 +7,8 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
-use fireproof_eval::presets::{PRESETS, Preset, preset};
-use fireproof_eval::{Options, Plan, Selection, Settings, Trial, expand};
+use fireproof_eval::presets::{Entry, NO_ENSEMBLE, PRESETS, Preset, preset};
+use fireproof_eval::{Estimate, Options, Plan, Selection, Settings, Trial};
 use fireproof_report::{
     Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, labels, launcher, sanity,
 };
@@ -29,7 +29,7 @@ use crate::workspace;
 /// image's counts, appended as they are made: an interrupted run goes on with --resume.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Which attacks and steps: quick, or legacy (the SegPGD paper's table)
+    /// Which attacks and steps: quick, legacy, fast, standard, full or masking (see --list)
     #[arg(long, default_value = "quick", value_name = "NAME")]
     preset: String,
     #[command(flatten)]
@@ -59,9 +59,9 @@ pub struct Bench {
     /// The images named in this file, one a line
     #[arg(long, value_name = "FILE")]
     frames: Option<PathBuf>,
-    /// All randomness derives from it, image by image
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// All randomness derives from it, image by image; several run every attack with each, for the spread
+    #[arg(long, default_value = "0", value_name = "N,…", value_delimiter = ',')]
+    seed: Vec<u64>,
     /// Evaluate one part of the images, i/n with i from 1, or what the launcher says (auto); `report DIR DIR … --out DIR`
     /// merges the parts
     #[arg(long, value_name = "i/n", conflicts_with = "save_adversarial")]
@@ -124,27 +124,22 @@ impl Bench {
             return Ok(write!(out, "{}", self.planned(&plan)?)?);
         }
         if !self.json {
-            let passes = plan.passes();
             eprintln!(
-                "{} rows on {} images of {}: {} forward and {} backward passes into {}",
+                "{} rows on {} images of {} into {}",
                 plan.header.rows.len(),
                 plan.own().len(),
                 plan.dataset.name(),
-                passes.forward,
-                passes.backward,
                 folder.display()
             );
+            eprintln!("{}", costs(&plan, &plan.estimate(self.batch)?));
         }
-        let ensemble =
-            plan.jobs.iter().filter_map(|job| job.trial.config()).any(|config| config.name.starts_with("sea"));
-        let lacks = preset.lacks.iter().filter(|_| !ensemble).map(|sentence| (*sentence).to_owned()).collect();
         let options = Options {
             resume: self.resume,
             batch: self.batch,
             pictures: self.pictures,
             save_adversarial: self.save_adversarial.clone(),
             command: command_line(),
-            not_run: lacks,
+            not_run: self.lacks(preset, &plan),
         };
         let mut display = Display::new();
         let mut made = 0;
@@ -161,9 +156,10 @@ impl Bench {
             writeln!(out, "{}", results.to_json())?;
             return self.judge(&results);
         }
-        for table in Table::miou(&results, false) {
+        for table in Table::miou(&results, false).into_iter().chain(Table::worst_cases(&results)) {
             writeln!(out, "{}", table.render(Format::Markdown))?;
         }
+        writeln!(out, "{}", sanity::markdown(&results.run.sanity))?;
         let report = folder.join(REPORT_FILE);
         let report = report.canonicalize().unwrap_or(report);
         writeln!(out, "Report: {}", workspace::shown(&report))?;
@@ -205,7 +201,21 @@ impl Bench {
         };
         let weights = files.iter().map(|file| self.model.weights(file)).collect();
         let (trials, shard) = (self.trials(preset)?, self.part()?);
-        Ok(Settings { data, weights, trials, devices: self.device.clone(), seed: self.seed, shard })
+        let (devices, seeds, checks) = (self.device.clone(), self.seed.clone(), preset.checks);
+        Ok(Settings { data, weights, trials, devices, seeds, checks, shard })
+    }
+
+    /// What a complete evaluation would hold and this one does not.
+    fn lacks(&self, preset: &Preset, plan: &Plan) -> Vec<String> {
+        let ensemble =
+            plan.jobs.iter().filter_map(|job| job.trial.config()).any(|config| config.name.starts_with("sea"));
+        let known = preset.lacks.iter().filter(|sentence| !(ensemble && **sentence == NO_ENSEMBLE));
+        let mut lacks: Vec<String> = known.map(|sentence| (*sentence).to_owned()).collect();
+        if self.attacks.is_empty() && self.adversarial.is_none() {
+            let missing = preset.entries.iter().filter(|entry| !entry.exists());
+            lacks.extend(missing.map(|entry| format!("This program has no attack '{}'.", entry.attack)));
+        }
+        lacks
     }
 
     fn part(&self) -> Result<Option<Shard>> {
@@ -241,26 +251,27 @@ impl Bench {
             let sets = Given::open(file)?.sets()?;
             trials.extend(sets.into_iter().map(|set| Trial::Given { file: file.clone(), set }));
         }
-        let names: Vec<String> = if !self.attacks.is_empty() {
-            self.attacks.clone()
+        let named: Vec<Entry>;
+        let entries: Vec<Entry> = if !self.attacks.is_empty() {
+            let names = self.attacks.iter().filter(|name| *name != "none");
+            named = names.map(|name| Ok(Entry::new(known(name)?))).collect::<Result<_>>()?;
+            // A preset's steps suit its own attacks; SEA with three steps would be none.
+            let steps =
+                |name: &str| preset.entries.iter().find(|own| own.attack == name).map_or(&[][..], |own| own.steps);
+            named.into_iter().map(|entry| Entry { steps: steps(entry.attack), ..entry }).collect()
         } else if self.adversarial.is_some() {
             Vec::new()
         } else {
-            preset.attacks.iter().map(|name| (*name).to_owned()).collect()
+            preset.entries.iter().filter(|entry| entry.exists()).copied().collect()
         };
-        let names: Vec<String> = names.into_iter().filter(|name| name != "none").collect();
-        self.attack.check(&names)?;
-        // A preset's steps suit its own attacks; SEA with three steps would be none.
-        let steps = |name: &str| match &self.steps[..] {
-            [] if preset.attacks.contains(&name) => preset.steps,
-            given => given,
-        };
-        let configs = expand(&names, steps, |config| {
-            config.epsilon = preset.epsilon;
-            self.attack.adjust(config);
-            Ok(())
-        })?;
-        trials.extend(configs.into_iter().map(Trial::Attack));
+        self.attack.check(&entries.iter().map(|entry| entry.attack.to_owned()).collect::<Vec<_>>())?;
+        for entry in entries {
+            let configs = entry.configs(preset.epsilon, &self.steps, |config| {
+                self.attack.adjust(config);
+                Ok(())
+            })?;
+            trials.extend(configs.into_iter().map(Trial::Attack));
+        }
         Ok(trials)
     }
 
@@ -286,14 +297,39 @@ impl Bench {
             );
         }
         let memory = estimate.peak_memory_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GiB", gib(bytes)));
-        text += &format!(
-            "{} forward and {} backward passes\nabout {} ({:.2} h), from one measured step a model\nabout {memory} of memory\n",
-            estimate.forward_passes,
-            estimate.backward_passes,
-            labels::duration(estimate.seconds),
-            estimate.seconds / 3600.0
-        );
+        text += &format!("{}\nabout {memory} of memory\n", costs(plan, &estimate));
         Ok(text)
+    }
+}
+
+/// Passes and hours in words.
+fn costs(plan: &Plan, estimate: &Estimate) -> String {
+    let mut text = format!("{} forward and {} backward passes", estimate.forward_passes, estimate.backward_passes);
+    if estimate.check_forward_passes > 0 {
+        text += &format!(
+            ", and at most {} and {} for the sanity checks ({}) on {} images",
+            estimate.check_forward_passes,
+            estimate.check_backward_passes,
+            plan.checks,
+            plan.checked()
+        );
+    }
+    text + &format!(
+        "\nabout {} ({:.2} h), from one measured step a model",
+        labels::duration(estimate.seconds),
+        estimate.seconds / 3600.0
+    )
+}
+
+/// The registered name.
+fn known(name: &str) -> Result<&'static str> {
+    let registered = fireproof_attacks::list().into_iter().find(|attack| attack.name == name);
+    match registered {
+        Some(attack) => Ok(attack.name),
+        // The error lists the names.
+        None => {
+            Err(fireproof_attacks::AttackConfig::new(name).err().map_or_else(|| anyhow::anyhow!("{name}"), Into::into))
+        }
     }
 }
 
@@ -344,6 +380,16 @@ fn command_line() -> String {
     words.join(" ")
 }
 
+/// What a preset runs: names, steps and options.
+fn attacks_of(preset: &Preset) -> Vec<serde_json::Value> {
+    let one = |entry: &Entry| {
+        let options: serde_json::Map<_, _> =
+            entry.options.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
+        json!({ "name": entry.attack, "steps": entry.steps, "epsilon": entry.epsilon, "options": options })
+    };
+    preset.entries.iter().map(one).collect()
+}
+
 fn list(json: bool) -> Result<String> {
     let attacks = fireproof_attacks::list();
     let networks: Vec<_> = fireproof_models::definitions().collect();
@@ -358,7 +404,7 @@ fn list(json: bool) -> Result<String> {
             .collect();
         let presets: Vec<_> = PRESETS
             .iter()
-            .map(|p| json!({ "name": p.name, "about": p.about, "attacks": p.attacks, "steps": p.steps, "epsilon": p.epsilon }))
+            .map(|p| json!({ "name": p.name, "about": p.about, "attacks": attacks_of(p), "epsilon": p.epsilon, "checks": p.checks.to_string() }))
             .collect();
         let networks: Vec<_> = networks.iter().map(|n| json!({ "name": n.name, "about": n.about })).collect();
         let data: Vec<_> = data.iter().map(|d| json!({ "name": d.name, "title": d.title })).collect();

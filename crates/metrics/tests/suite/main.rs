@@ -1,5 +1,6 @@
 //! One binary for all tests of the crate.
 
+mod binomial;
 mod counts;
 mod medical;
 mod over_images;

@@ -19,6 +19,7 @@ pub fn run() -> Run {
         weights: BTreeMap::from([("standard.safetensors".into(), "ab12".into())]),
         classes: vec![class("road", [128, 64, 128]), class("sky", [70, 130, 180]), class("pole", [220, 220, 0])],
         sanity: Vec::new(),
+        measured: Vec::new(),
         not_run: Vec::new(),
     }
 }
@@ -43,6 +44,7 @@ pub fn key(training: &str, attack: &str, steps: u32) -> RowKey {
         start: attacked.then(|| "random".into()),
         targeted: false,
         seed: 7,
+        options: BTreeMap::new(),
     }
 }
 
@@ -75,6 +77,7 @@ pub fn record(row: usize, image: u64) -> Record {
         counts: ClassCounts::count(3, &labels, &predictions).unwrap(),
         sizes: None,
         calibration: None,
+        candidates: Vec::new(),
         forward_passes: row as u64 * 3 + 1,
         backward_passes: row as u64 * 3,
         seconds: 0.1 + 1.0 / 3.0,

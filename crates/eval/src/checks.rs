@@ -1,0 +1,458 @@
+//! The sanity checks that take runs of their own, on the first images of a plan.
+//!
+//! What is run is data, see [`Suite`]; what the numbers mean is [`fireproof_report::sanity`]'s affair. Everything happens in ℓ∞
+//! at the radius of the plan's first ℓ∞ attack, or 8/255: whether a model hides its gradient does not depend on the norm.
+
+use std::fmt;
+
+use burn::tensor::{Device, Tensor};
+use fireproof_attacks::{AttackConfig, Context, build};
+use fireproof_datasets::{Sample, batch};
+use fireproof_metrics::ClassCounts;
+use fireproof_models::Network;
+use fireproof_report::{CHECKS_FILE, Check, Measured, append_checks, read_checks, sanity};
+use fireproof_tensor::{Batch, Norm, Passes, Victim, ops::weighted_cross_entropy};
+use sha2::{Digest, Sha256};
+
+use crate::plan::{attack_cost, hex};
+use crate::score::{predict, values};
+use crate::{Error, Plan, Result};
+
+/// How many images the checks look at: the first of the plan.
+pub const IMAGES: usize = 4;
+
+/// Which checks are run besides those that follow from the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// None.
+    #[default]
+    Off,
+    /// Those that take a few passes an image: noise, three attacks, bounds, batch, gradients, model untouched.
+    Cheap,
+    /// All ten: with them a large radius, many iterations, a black box and random starts.
+    All,
+}
+
+impl fmt::Display for Checks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Off => "off",
+            Self::Cheap => "cheap",
+            Self::All => "all",
+        })
+    }
+}
+
+/// What the checks run.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// Random noise.
+    pub noise: AttackConfig,
+    /// Attacks that differ in their loss alone.
+    pub three: Vec<AttackConfig>,
+    /// The same at a small radius, for models of which nothing is left at the other.
+    pub three_near: Vec<AttackConfig>,
+    /// The rest, if all ten checks are wanted.
+    pub thorough: Option<Thorough>,
+    /// All randomness derives from it.
+    pub seed: u64,
+}
+
+/// What only the complete list runs.
+#[derive(Clone, Debug)]
+pub struct Thorough {
+    /// One strong attack with growing numbers of steps.
+    pub iterations: Vec<AttackConfig>,
+    /// The strong attack of which random starts are compared, one of `iterations`.
+    pub restarted: usize,
+    /// How many starts.
+    pub starts: u64,
+    /// The strong attack at 64/255.
+    pub far: AttackConfig,
+    /// Attacks that see no gradient.
+    pub black_box: Vec<AttackConfig>,
+}
+
+impl Suite {
+    /// The protocol's runs at a radius.
+    ///
+    /// # Errors
+    /// If an attack refuses the radius.
+    pub fn new(checks: Checks, epsilon: f32, seed: u64) -> Result<Option<Self>> {
+        let config =
+            |name: &str, steps: Option<usize>, epsilon: f32, options: &[(&str, &str)]| -> Result<AttackConfig> {
+                let default = AttackConfig::new(name)?;
+                let mut config = AttackConfig { epsilon, steps: steps.unwrap_or(default.steps), ..default };
+                config.options.extend(options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+                build(&config)?;
+                Ok(config)
+            };
+        let strong = |steps, epsilon| config("apgd", Some(steps), epsilon, &[("objective", "masked-ce")]);
+        let three = |epsilon: f32| -> Result<Vec<AttackConfig>> {
+            ["pgd", "segpgd", "cospgd"].map(|name| config(name, Some(3), epsilon, &[])).into_iter().collect()
+        };
+        let thorough = || {
+            Ok::<_, Error>(Thorough {
+                iterations: [20, 100, 300].map(|steps| strong(steps, epsilon)).into_iter().collect::<Result<_>>()?,
+                restarted: 1,
+                starts: 3,
+                far: strong(100, (sanity::LARGE_RADIUS as f32).max(epsilon))?,
+                black_box: vec![config("square", Some(300), epsilon, &[])?],
+            })
+        };
+        let thorough = match checks {
+            Checks::Off => return Ok(None),
+            Checks::Cheap => None,
+            Checks::All => Some(thorough()?),
+        };
+        Ok(Some(Self {
+            noise: config("noise", None, epsilon, &[])?,
+            three: three(epsilon)?,
+            three_near: three(epsilon / 8.0)?,
+            thorough,
+            seed,
+        }))
+    }
+
+    /// All runs, each with how often it is made.
+    fn runs(&self) -> Vec<(&AttackConfig, u64)> {
+        let mut runs: Vec<(&AttackConfig, u64)> = vec![(&self.noise, 1)];
+        runs.extend(self.three.iter().chain(&self.three_near).map(|config| (config, 1)));
+        // Batch: alone and together.
+        runs.push((&self.three[0], 2));
+        if let Some(thorough) = &self.thorough {
+            runs.extend(thorough.iterations.iter().map(|config| (config, 1)));
+            runs.push((&thorough.iterations[thorough.restarted], thorough.starts - 1));
+            runs.push((&thorough.far, 1));
+            runs.extend(thorough.black_box.iter().map(|config| (config, 1)));
+        }
+        runs
+    }
+
+    /// Passes per image, at most.
+    ///
+    /// # Errors
+    /// If an attack refuses its settings.
+    pub fn passes(&self, shape: (usize, usize)) -> Result<Passes> {
+        // Clean, the gradient, and the logits by which the model is recognised, twice.
+        let mut sum = Passes { forward: 4, backward: 1 };
+        for (config, times) in self.runs() {
+            let passes = attack_cost(config, shape)?.0;
+            // Each is scored by a pass of its own.
+            sum = sum + Passes { forward: times * (passes.forward + 1), backward: times * passes.backward };
+        }
+        Ok(sum)
+    }
+
+    /// Runs everything against one model. `digest` tells the model's parameters apart.
+    ///
+    /// # Errors
+    /// Those of the attacks and of the model.
+    pub fn measure(
+        &self,
+        victim: &dyn Victim,
+        digest: &dyn Fn() -> String,
+        samples: &[Sample],
+        classes: usize,
+        device: &Device,
+    ) -> Result<Vec<Check>> {
+        let bench = Bench::new(victim, samples, classes, device)?;
+        let before = bench.fingerprint(digest)?;
+        let mut checks = Vec::new();
+
+        let clean = pooled(&bench.score(&bench.batches, None)?);
+        let run = |config: &AttackConfig, seed: u64| bench.attacked(&bench.batches, config, seed);
+        let accuracy = |config: &AttackConfig| Ok::<_, Error>(pooled(&run(config, self.seed)?));
+        let noisy = accuracy(&self.noise)?;
+        let numbers = |configs: &[AttackConfig]| -> Result<Vec<(String, f64, f64)>> {
+            let one = |config: &AttackConfig| {
+                let counts = total(&run(config, self.seed)?);
+                let name = format!("{} {} at {:.4}", config.name, config.steps, config.epsilon);
+                Ok((name, counts.pixel_accuracy().unwrap_or(0.0), counts.miou().unwrap_or(0.0)))
+            };
+            configs.iter().map(one).collect()
+        };
+        let three = numbers(&self.three)?;
+        let near = numbers(&self.three_near)?;
+        let mut white_box = least(three.iter().map(|number| number.1));
+
+        if let Some(thorough) = &self.thorough {
+            let runs: Vec<Vec<ClassCounts>> =
+                thorough.iterations.iter().map(|config| run(config, self.seed)).collect::<Result<_>>()?;
+            let points: Vec<(u32, f64)> =
+                thorough.iterations.iter().zip(&runs).map(|(config, run)| (config.steps as u32, pooled(run))).collect();
+            white_box = least(points.iter().map(|point| point.1).chain([white_box]));
+            checks.push(sanity::iterations(&points));
+
+            let config = &thorough.iterations[thorough.restarted];
+            let far = accuracy(&thorough.far)?;
+            let at = |config: &AttackConfig| f64::from(config.epsilon);
+            checks.push(sanity::radius(&[(at(config), points[thorough.restarted].1), (at(&thorough.far), far)]));
+
+            let mut others = Vec::new();
+            for config in &thorough.black_box {
+                others.push((format!("{} {}", config.name, config.steps), accuracy(config)?));
+            }
+            let others: Vec<(&str, f64)> = others.iter().map(|(name, accuracy)| (name.as_str(), *accuracy)).collect();
+            checks.push(sanity::transfer(white_box, &others));
+
+            let mut worst = runs[thorough.restarted].clone();
+            for start in 1..thorough.starts {
+                for (worst, found) in worst.iter_mut().zip(run(config, self.seed + start)?) {
+                    if found.correct() < worst.correct() {
+                        *worst = found;
+                    }
+                }
+            }
+            let one = points[thorough.restarted].1;
+            checks.push(sanity::restarts(one, pooled(&worst), thorough.starts as u32));
+        }
+        checks.push(sanity::noise(clean, noisy, white_box));
+        checks.push(different(&three, &near));
+        checks.push(bench.batch(&self.three[0], self.seed)?);
+        checks.push(bench.gradients()?);
+        checks.push(bench.bounds.take().expect("attacks were run"));
+        checks.push(sanity::untouched(&before, &bench.fingerprint(digest)?));
+        Ok(checks)
+    }
+}
+
+/// Where nothing is left at the radius, three equal numbers would say nothing; at a small one they do.
+fn different(three: &[(String, f64, f64)], near: &[(String, f64, f64)]) -> Check {
+    let judged = |numbers: &[(String, f64, f64)]| {
+        let numbers: Vec<(&str, f64, f64)> = numbers.iter().map(|(name, a, m)| (name.as_str(), *a, *m)).collect();
+        sanity::different(&numbers)
+    };
+    let check = judged(three);
+    if check.status == fireproof_report::Status::NotRun { judged(near) } else { check }
+}
+
+fn least(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, f64::min)
+}
+
+fn total(images: &[ClassCounts]) -> ClassCounts {
+    let mut sum = images[0].clone();
+    images[1..].iter().for_each(|image| sum.merge(image).expect("all images have the data's classes"));
+    sum
+}
+
+/// Pixel accuracy.
+fn pooled(images: &[ClassCounts]) -> f64 {
+    total(images).pixel_accuracy().unwrap_or(0.0)
+}
+
+/// A model, the images that it is checked on, and what was seen on the way.
+struct Bench<'a> {
+    victim: &'a dyn Victim,
+    classes: usize,
+    device: &'a Device,
+    /// Images of one size each.
+    batches: Vec<(Vec<Sample>, Batch)>,
+    bounds: std::cell::Cell<Option<Check>>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(victim: &'a dyn Victim, samples: &[Sample], classes: usize, device: &'a Device) -> Result<Self> {
+        let mut groups: Vec<Vec<Sample>> = Vec::new();
+        for sample in samples {
+            let size = |sample: &Sample| (sample.image.channels, sample.image.size());
+            match groups.iter_mut().find(|group| size(&group[0]) == size(sample)) {
+                Some(group) => group.push(sample.clone()),
+                None => groups.push(vec![sample.clone()]),
+            }
+        }
+        let groups = groups.into_iter().map(|group| Ok((group.clone(), batch(&group, device)?)));
+        Ok(Self { victim, classes, device, batches: groups.collect::<Result<_>>()?, bounds: Default::default() })
+    }
+
+    /// The counts of each image, clean or changed.
+    fn score(&self, batches: &[(Vec<Sample>, Batch)], images: Option<&[Tensor<4>]>) -> Result<Vec<ClassCounts>> {
+        let mut counts = Vec::new();
+        for (index, (samples, clean)) in batches.iter().enumerate() {
+            let images = images.map_or(&clean.images, |images| &images[index]);
+            for (sample, prediction) in samples.iter().zip(predict(self.victim, images)?) {
+                counts.push(prediction.count(sample, self.classes)?);
+            }
+        }
+        Ok(counts)
+    }
+
+    fn attacked(&self, batches: &[(Vec<Sample>, Batch)], config: &AttackConfig, seed: u64) -> Result<Vec<ClassCounts>> {
+        let attack = build(config)?;
+        let mut images = Vec::new();
+        for (_, clean) in batches {
+            let found = attack.run(self.victim, clean, &Context::new(seed))?.images;
+            self.measure_bounds(config, clean, &found);
+            images.push(found);
+        }
+        self.score(batches, Some(&images))
+    }
+
+    /// Keeps the worst that any attack did to ball and range.
+    fn measure_bounds(&self, config: &AttackConfig, clean: &Batch, found: &Tensor<4>) {
+        let norms = config.norm.of(found.clone() - clean.images.clone()).into_data().convert::<f32>();
+        let norms: Vec<f32> = norms.try_to_vec().expect("floats convert to f32");
+        let fold = |values: &[f32], pick: fn(f32, f32) -> f32, first: f32| {
+            // A NaN must win.
+            values.iter().fold(first, |a, &b| if a.is_nan() || b.is_nan() { f32::NAN } else { pick(a, b) })
+        };
+        let pixels: Vec<f32> = values(found).concat();
+        let extremes = [fold(&pixels, f32::min, f32::INFINITY), fold(&pixels, f32::max, f32::NEG_INFINITY)];
+        let range = config.range.map(f64::from);
+        let largest = fold(&norms, f32::max, 0.0);
+        let check = sanity::bounds(f64::from(largest), f64::from(config.epsilon), extremes.map(f64::from), range);
+        let worse = match self.bounds.take() {
+            Some(known) if known.status == fireproof_report::Status::Failed => known,
+            _ => check,
+        };
+        self.bounds.set(Some(worse));
+    }
+
+    /// Every image alone, and all of one size together; a single one beside its negative.
+    fn batch(&self, config: &AttackConfig, seed: u64) -> Result<Check> {
+        let (samples, together) = &self.batches[0];
+        let mut alone = Vec::new();
+        for (at, sample) in samples.iter().enumerate() {
+            alone.extend(self.attacked(&[(vec![sample.clone()], together.select(&[at]))], config, seed)?);
+        }
+        let mut all = samples.clone();
+        if let [only] = &samples[..] {
+            let mut negative = only.clone();
+            negative.image.data.iter_mut().for_each(|pixel| *pixel = 1.0 - *pixel);
+            negative.id = only.id.wrapping_add(1);
+            all.push(negative);
+        }
+        let joined = (all.clone(), batch(&all, self.device)?);
+        let mut beside = self.attacked(&[joined], config, seed)?;
+        beside.truncate(samples.len());
+        let pair = |counts: &[ClassCounts]| -> Vec<(String, ClassCounts)> {
+            samples.iter().map(|sample| sample.name.clone()).zip(counts.iter().cloned()).collect()
+        };
+        let (alone, beside) = (pair(&alone), pair(&beside));
+        fn refer(list: &[(String, ClassCounts)]) -> Vec<(&str, &ClassCounts)> {
+            list.iter().map(|(name, counts)| (name.as_str(), counts)).collect()
+        }
+        // Flex promises bits; elsewhere another batch may be another kernel, and the last bits grow under attack.
+        let tolerance = if *self.device == Device::flex() { 0.0 } else { DEVICE_TOLERANCE };
+        Ok(sanity::batch(&refer(&alone), &refer(&beside), tolerance))
+    }
+
+    /// Zeros in the gradient of the cross-entropy at the clean images.
+    fn gradients(&self) -> Result<Check> {
+        let (mut zeros, mut all) = (0, 0);
+        for (_, clean) in &self.batches {
+            let targets = &clean.targets;
+            let (_, gradient) = self.victim.pull_back(clean.images.clone(), &mut |logits| {
+                Ok(weighted_cross_entropy(&logits, targets, None).gradient)
+            })?;
+            for image in values(&gradient) {
+                zeros += image.iter().filter(|value| **value == 0.0).count() as u64;
+                all += image.len() as u64;
+            }
+        }
+        Ok(sanity::gradients(zeros, all))
+    }
+
+    /// Tells the model from any that answers otherwise or holds other parameters.
+    fn fingerprint(&self, digest: &dyn Fn() -> String) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(digest());
+        for (_, clean) in &self.batches {
+            let logits = self.victim.logits(clean.images.clone())?;
+            values(&logits).iter().flatten().for_each(|value| hash.update(value.to_le_bytes()));
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+/// Difference in an image's pixel accuracy between two batches that a device other than Flex may have.
+pub const DEVICE_TOLERANCE: f64 = 0.005;
+
+/// SHA-256 of all parameters and running statistics.
+pub(crate) fn parameters(network: &dyn Network) -> String {
+    let mut hash = Sha256::new();
+    for parameter in network.parameters() {
+        hash.update(parameter.name.as_bytes());
+        parameter.values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    hex(&hash.finalize())
+}
+
+impl Plan {
+    /// What the checks of this plan run; `None` where there is nothing to check, or another shard does it for all.
+    ///
+    /// # Errors
+    /// If an attack refuses the plan's radius.
+    pub fn suite(&self) -> Result<Option<Suite>> {
+        let mut configs = self.jobs.iter().filter_map(|job| job.trial.config()).peekable();
+        let first_shard = self.header.part.as_ref().is_none_or(|part| part.shard.index() == 1);
+        if configs.peek().is_none() || !first_shard {
+            return Ok(None);
+        }
+        let epsilon = configs.find(|config| config.norm == Norm::Linf).map_or(8.0 / 255.0, |config| config.epsilon);
+        Suite::new(self.checks, epsilon, self.seed)
+    }
+
+    /// How many images the checks look at.
+    pub fn checked(&self) -> usize {
+        IMAGES.min(self.images.len())
+    }
+
+    /// Models of the plan, once on each device.
+    pub(crate) fn models(&self) -> Vec<(usize, &str)> {
+        let mut models: Vec<(usize, &str)> = Vec::new();
+        for job in &self.jobs {
+            let model = (job.subject, job.device.as_str());
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+        models
+    }
+
+    /// Passes of all checks of all models, at most.
+    ///
+    /// # Errors
+    /// Those of [`Plan::suite`].
+    pub fn check_passes(&self) -> Result<Passes> {
+        let Some(suite) = self.suite()? else { return Ok(Passes::default()) };
+        let one = suite.passes((self.dataset.channels(), self.classes.len()))?;
+        let times = (self.checked() * self.models().len()) as u64;
+        Ok(Passes { forward: one.forward * times, backward: one.backward * times })
+    }
+
+    /// Runs the checks of every model that `folder` does not hold yet, and gives all of them.
+    pub(crate) fn check(&self, folder: &std::path::Path, watch: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
+        let path = folder.join(CHECKS_FILE);
+        let mut found = read_checks(&path)?;
+        let Some(suite) = self.suite()? else { return Ok(found) };
+        let samples: Vec<Sample> = (0..self.checked()).map(|at| Ok(self.dataset.get(at)?)).collect::<Result<_>>()?;
+        for (subject, name) in self.models() {
+            let subject = &self.subjects[subject];
+            let same = |one: &Measured| {
+                (&one.model, &one.training, &one.weights, one.device.as_str())
+                    == (&subject.model, &subject.training, &subject.weights, name)
+            };
+            if found.iter().any(same) {
+                continue;
+            }
+            watch(&format!("{} {}: sanity checks", subject.model, subject.training));
+            let device = fireproof_tensor::device::open(name)?;
+            let network = subject.load(&device)?;
+            let victim = network.victim();
+            let digest = || parameters(&*network);
+            let checks = suite.measure(&*victim, &digest, &samples, self.header.classes, &device)?;
+            let measured = Measured {
+                model: subject.model.clone(),
+                training: subject.training.clone(),
+                weights: subject.weights.clone(),
+                device: name.to_owned(),
+                checks,
+            };
+            append_checks(&path, &measured)?;
+            found.push(measured);
+        }
+        Ok(found)
+    }
+}
