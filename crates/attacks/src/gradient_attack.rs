@@ -6,6 +6,7 @@ use fireproof_tensor::{Batch, Counted, Victim};
 use crate::{
     Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Observer, Radii, Result, Scene, Start, Step,
     Target, View,
+    compact::Compact,
     guard::Guard,
     host::floats,
     objective::{Evaluation, Objective},
@@ -20,8 +21,8 @@ use crate::{
 ///
 /// A step is exactly one forward and one backward pass. Returning the last iterate of a single run makes no other pass;
 /// the best iterate and restarts cost one more forward pass a run (and stage), to know the last point. A run that returns
-/// the lowest accuracy ends early once every image of the batch is fooled everywhere; what it returns does not depend on
-/// when the others are.
+/// the lowest accuracy looks every ten steps which images are fooled everywhere: they make no further pass, and the run
+/// ends with the last of them. What an image gets does not depend on when the others are.
 ///
 /// ```
 /// use fireproof_attacks::{AttackConfig, GradientAttack, methods::pgd::Pgd, objective::Weighted, update::Momentum};
@@ -57,6 +58,9 @@ pub struct GradientAttack {
     /// chose of the one before, projected on the smaller ball; only the last one's iterates are returned. The objective's
     /// memory begins anew too, but its schedule goes through all stages.
     pub radii: Radii,
+    /// Whether images that are fooled everywhere stop making passes. Not with a victim that knows images by their place in the
+    /// batch, as one that shows each a random view of its own does.
+    pub compacts: bool,
 }
 
 impl GradientAttack {
@@ -77,11 +81,12 @@ impl GradientAttack {
             restarts: config.restarts,
             target: config.target.clone(),
             radii: Radii::default(),
+            compacts: true,
         })
     }
 
     /// One run: the chosen images, and the score by which restarts are compared where there is one.
-    fn once(&self, scene: &Scene, restart: usize, record: &mut Option<Recorder>) -> Result<Chosen> {
+    fn once(&self, scene: &Scene, restart: usize, settled: &Compact, record: &mut Option<Recorder>) -> Result<Chosen> {
         let stages = self.radii.stages(self.steps);
         let mut done = 0;
         let mut chosen: Option<Chosen> = None;
@@ -96,7 +101,9 @@ impl GradientAttack {
                 context.epsilon = Some(&radii);
             }
             let part = Scene { context: &context, steps: stage.steps, ..*scene };
-            let found = self.stage(&part, Position { restart, done, total: self.steps }, record)?;
+            let at = Position { restart, done, total: self.steps };
+            // What is fooled in a larger ball need not be in this one: a stage begins with all that the run began with.
+            let found = self.stage(&part, at, settled.clone(), record)?;
             done += stage.steps;
             chosen = Some(found);
         }
@@ -104,7 +111,13 @@ impl GradientAttack {
     }
 
     /// One stage of a run; `at` is where the run was when it began.
-    fn stage(&self, scene: &Scene, at: Position, record: &mut Option<Recorder>) -> Result<Chosen> {
+    fn stage(
+        &self,
+        scene: &Scene,
+        at: Position,
+        mut compact: Compact,
+        record: &mut Option<Recorder>,
+    ) -> Result<Chosen> {
         let space = self.threat.bind(scene)?;
         let space = &*space;
         let mut objective = self.objective.begin(scene)?;
@@ -132,7 +145,7 @@ impl GradientAttack {
             let step = Step { index: at.done + index, total: at.total };
             let images = space.apply(&variables);
             let mut evaluated = None;
-            let (logits, gradient) = scene.victim.pull_back(images.clone(), &mut |logits| {
+            let (logits, gradient) = compact.pull_back(scene.victim, images.clone(), &mut |logits| {
                 fits(&logits, scene.batch)?;
                 let evaluation = objective.evaluate(step, &logits);
                 let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
@@ -144,9 +157,12 @@ impl GradientAttack {
             guard.check(step, &evaluation.loss, &gradient)?;
             if let Some(score) = watch(step, &images, &logits, &evaluation) {
                 let merged = Best::merge_below(best, images, score, true, ceiling);
-                if (index + 1) % PATIENCE == 0 && merged.settled(ceiling) {
+                if (index + 1) % PATIENCE == 0 && ceiling.is_finite() && self.compacts {
+                    compact.close(&merged.score, ceiling, &logits);
+                }
+                if compact.is_empty() {
                     guard.read()?;
-                    return Ok(Chosen { images: merged.images, score: Some(merged.score) });
+                    return Ok(Chosen { images: merged.images, score: Some(merged.score), logits: Some(logits) });
                 }
                 best = Some(merged);
             } else {
@@ -162,9 +178,9 @@ impl GradientAttack {
         let images = space.apply(&variables);
         let last = Step { index: at.done + scene.steps, total: at.total };
         if self.iterate == Iterate::Last && (self.restarts == 1 || last.index < last.total) {
-            return Ok(Chosen { images, score: None });
+            return Ok(Chosen { images, score: None, logits: None });
         }
-        let logits = scene.victim.logits(images.clone())?;
+        let logits = compact.logits(scene.victim, &images)?;
         fits(&logits, scene.batch)?;
         let evaluation = objective.evaluate(last, &logits);
         let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
@@ -172,7 +188,7 @@ impl GradientAttack {
         guard.read()?;
         let score = watch(last, &images, &logits, &evaluation).expect("the last pass of a run is scored");
         let best = Best::merge_below(best, images, score, true, ceiling);
-        Ok(Chosen { images: best.images, score: Some(best.score) })
+        Ok(Chosen { images: best.images, score: Some(best.score), logits: Some(logits) })
     }
 
     /// Attacks a batch; besides the result the score of each image, `[N]`, where the run knows it.
@@ -188,17 +204,20 @@ impl GradientAttack {
         let mut record = context.trace.then(Recorder::default);
         let mut best: Option<Best> = None;
         let mut images = None;
+        let mut settled = Compact::default();
         for restart in 0..self.restarts {
-            match self.once(&scene, restart, &mut record)? {
-                Chosen { images: last, score: None } => images = Some(last),
-                Chosen { images, score: Some(score) } => {
-                    let merged = Best::merge(best, images, score, false);
-                    let settled = merged.settled(self.iterate.ceiling());
-                    best = Some(merged);
-                    if settled {
-                        break;
-                    }
-                }
+            let chosen = self.once(&scene, restart, &settled, &mut record)?;
+            let (Some(score), Some(logits)) = (chosen.score, chosen.logits) else {
+                images = Some(chosen.images);
+                continue;
+            };
+            let merged = Best::merge(best, chosen.images, score, false);
+            if restart + 1 < self.restarts && self.iterate.ceiling().is_finite() && self.compacts {
+                settled.close(&merged.score, self.iterate.ceiling(), &logits);
+            }
+            best = Some(merged);
+            if settled.is_empty() {
+                break;
             }
         }
         let (images, score) = match best {
@@ -222,14 +241,16 @@ impl GradientAttack {
     }
 }
 
-/// After how many steps a run that returns the lowest accuracy looks whether there is anything left to fool: rarely enough
+/// After how many steps a run that returns the lowest accuracy looks which images have anything left to fool: rarely enough
 /// that the host's wait does not matter.
 const PATIENCE: usize = 10;
 
-/// The images that a run or stage has chosen, `[N, C, H, W]`, and their score, `[N]`, where it is known.
+/// The images that a run or stage has chosen, `[N, C, H, W]`; their score, `[N]`, and the logits of its last pass, where they are
+/// known.
 struct Chosen {
     images: Tensor<4>,
     score: Option<Tensor<1>>,
+    logits: Option<Tensor<4>>,
 }
 
 /// Where in an attack a stage begins.

@@ -27,6 +27,7 @@
 //! it known by name. A crate of your own adds one the same way.
 
 mod attack;
+mod compact;
 mod config;
 mod context;
 mod error;

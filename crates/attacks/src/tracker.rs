@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, host::floats};
+use crate::Error;
 
 /// The iterate that an attack returns, image by image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,10 +85,5 @@ impl Best {
         let better = better.bool_and(best.score.clone().lower_elem(ceiling));
         let everywhere = better.clone().reshape([-1, 1, 1, 1]).expand(images.dims());
         Self { images: best.images.mask_where(everywhere, images), score: best.score.mask_where(better, score) }
-    }
-
-    /// True if no image can get any better. Waits for the device.
-    pub(crate) fn settled(&self, ceiling: f32) -> bool {
-        floats(self.score.clone()).iter().all(|score| *score >= ceiling)
     }
 }

@@ -17,6 +17,7 @@ use super::margin::Margin;
 use crate::{
     Adversarial, Attack, AttackConfig, Context, Goal, Iterate, Minimal, Registration, Result, Scene, Start, Step,
     Target, View,
+    compact::Compact,
     gradient_attack::fits,
     guard::Guard,
     host::floats,
@@ -61,6 +62,7 @@ impl Attack for Dag {
         let [low, high] = self.ball.range;
         let mut moved = batch.images.clone();
         let mut best: Option<Best> = None;
+        let mut compact = Compact::default();
         for index in 0..=self.steps {
             let step = Step { index, total: self.steps };
             let images = space.project(vec![moved.clone()]).remove(0);
@@ -74,9 +76,9 @@ impl Attack for Dag {
                 Ok::<_, fireproof_tensor::Error>(cotangent)
             };
             let gradient = if index < self.steps {
-                Some(victim.pull_back(images.clone(), &mut evaluate)?.1)
+                Some(compact.pull_back(&victim, images.clone(), &mut evaluate)?.1)
             } else {
-                evaluate(victim.logits(images.clone())?)?;
+                evaluate(compact.logits(&victim, &images)?)?;
                 None
             };
             let (logits, evaluation) = seen.expect("a victim's pull_back asks for the gradient at its logits");
@@ -97,9 +99,9 @@ impl Attack for Dag {
             };
             let merged = Best::merge_below(best, images, score, false, FOOLED);
             let done = merged.score.clone().greater_equal_elem(FOOLED);
-            let settled = merged.settled(FOOLED);
+            compact.close(&merged.score, FOOLED, &logits);
             best = Some(merged);
-            let Some(gradient) = gradient.filter(|_| !settled) else { break };
+            let Some(gradient) = gradient.filter(|_| !compact.is_empty()) else { break };
             // A value beyond the range is clamped in the image and has no gradient there.
             let outside = moved.clone().lower_elem(low).bool_or(moved.clone().greater_elem(high));
             let gradient = space.restrict(vec![gradient.mask_fill(outside, 0.0)]).remove(0);

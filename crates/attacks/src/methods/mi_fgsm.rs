@@ -98,7 +98,9 @@ fn build(config: &AttackConfig, own: Views) -> Result<Box<dyn Attack>> {
     }
     let step_size = config.step_size.unwrap_or(config.epsilon / config.steps as f32);
     let update = Box::new(Momentum { step_size, decay });
-    let attack = GradientAttack { update, ..GradientAttack::new(config, named::chosen(config)?)? };
+    // Each image has views of its own.
+    let compacts = views.probability == 0.0;
+    let attack = GradientAttack { update, compacts, ..GradientAttack::new(config, named::chosen(config)?)? };
     Ok(Box::new(MiFgsm { attack, views }))
 }
 

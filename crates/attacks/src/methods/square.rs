@@ -18,6 +18,7 @@ use fireproof_tensor::{Batch, Counted, Norm, Victim, norm::per_sample, random::S
 use crate::{
     Adversarial, Attack, AttackConfig, Context, Goal, Iterate, OptionSpec, Registration, Result, Scene, Start, Step,
     Target, View,
+    compact::Compact,
     gradient_attack::fits,
     guard::Guard,
     host::floats,
@@ -66,9 +67,9 @@ impl Square {
         objective: &mut dyn ObjectiveRun,
         (restart, step): (usize, Step),
         images: Tensor<4>,
-        record: &mut Option<Recorder>,
-    ) -> Result<Point> {
-        let logits = scene.victim.logits(images.clone())?;
+        (compact, record): (&Compact, &mut Option<Recorder>),
+    ) -> Result<(Point, Tensor<4>)> {
+        let logits = compact.logits(scene.victim, &images)?;
         fits(&logits, scene.batch)?;
         let evaluation = objective.evaluate(step, &logits);
         let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
@@ -80,7 +81,7 @@ impl Square {
             let (step, steps, batch) = (step.index, step.total, scene.batch);
             observer.observe(&View { restart, step, steps, batch, images, logits, loss });
         }
-        Ok(Point { images, loss: evaluation.loss, success: scene.goal.success(&logits) })
+        Ok((Point { images, loss: evaluation.loss, success: scene.goal.success(&logits) }, logits))
     }
 
     fn once(&self, scene: &Scene, restart: usize, record: &mut Option<Recorder>) -> Result<Best> {
@@ -100,13 +101,14 @@ impl Square {
             _ => space.start(Start::Zero, &seeds)?.remove(0),
         };
         let at = |index| (restart, Step { index, total: self.queries });
-        let mut kept = self.look(scene, &mut *objective, at(0), start, record)?;
+        let mut compact = Compact::default();
+        let (mut kept, _) = self.look(scene, &mut *objective, at(0), start, (&compact, &mut *record))?;
         let ceiling = Iterate::BestAccuracy.ceiling();
         let mut best = Best { images: kept.images.clone(), score: kept.success.clone() };
         for query in 1..=self.queries {
             let change = squares(&streams, &radii, dims, at(query).1);
             let tried = added(&kept.images, change);
-            let tried = self.look(scene, &mut *objective, at(query), tried, record)?;
+            let (tried, logits) = self.look(scene, &mut *objective, at(query), tried, (&compact, &mut *record))?;
             guard.check(at(query).1, &tried.loss, &tried.images)?;
             if self.iterate == Iterate::BestAccuracy {
                 best = Best::merge_below(Some(best), tried.images.clone(), tried.success.clone(), true, ceiling);
@@ -118,7 +120,10 @@ impl Square {
                 loss: kept.loss.mask_where(better.clone(), tried.loss),
                 success: kept.success.mask_where(better, tried.success),
             };
-            if self.iterate == Iterate::BestAccuracy && query % 10 == 0 && best.settled(ceiling) {
+            if self.iterate == Iterate::BestAccuracy && query % 10 == 0 {
+                compact.close(&best.score, ceiling, &logits);
+            }
+            if compact.is_empty() {
                 break;
             }
         }

@@ -3,6 +3,7 @@
 mod apgd;
 mod bounds;
 mod broken;
+mod compacting;
 mod ensembles;
 mod golden;
 mod independence;
