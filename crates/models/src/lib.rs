@@ -19,6 +19,7 @@ mod error;
 mod espnet;
 mod fcn;
 mod head;
+pub mod inference;
 pub mod layers;
 pub mod network;
 mod pspnet;

@@ -4,6 +4,24 @@
 //! random start is the same in any batch, on any device, with any number of threads, and a resumed run continues
 //! exactly where it stopped.
 
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+/// Gaussian noise of standard deviation `sigma` on a plain device: value `i`, row major, is number `i` of the stream of `key`.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use fireproof_tensor::random::{Stream, gaussian};
+/// let noise: Vec<f32> = gaussian([1, 2, 3, 3], 0.25, &[7, 0], &Device::flex()).into_data().try_to_vec().unwrap();
+/// assert_eq!(noise[5], 0.25 * Stream::new(&[7, 0]).normal(5));
+/// ```
+pub fn gaussian(dims: [usize; 4], sigma: f32, key: &[u64], device: &Device) -> Tensor<4> {
+    let stream = Stream::new(key);
+    let count: usize = dims.iter().product();
+    let values: Vec<f32> = (0..count as u64).into_par_iter().map(|i| sigma * stream.normal(i)).collect();
+    Tensor::from_data(TensorData::new(values, dims), device)
+}
+
 /// A stream of random numbers keyed by a list of words, e.g. `(seed, sample id, attack, restart, step)`.
 ///
 /// ```

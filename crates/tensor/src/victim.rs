@@ -64,6 +64,20 @@ pub fn victim<F: Fn(Tensor<4>) -> Tensor<4>>(forward: F) -> impl Victim {
     Closure(forward)
 }
 
+impl<V: Victim + ?Sized> Victim for &V {
+    fn logits(&self, images: Tensor<4>) -> Result<Tensor<4>> {
+        (**self).logits(images)
+    }
+
+    fn pull_back(
+        &self,
+        images: Tensor<4>,
+        cotangent: &mut dyn FnMut(Tensor<4>) -> Result<Tensor<4>>,
+    ) -> Result<(Tensor<4>, Tensor<4>)> {
+        (**self).pull_back(images, cotangent)
+    }
+}
+
 impl<V: Victim + ?Sized> Victim for Box<V> {
     fn logits(&self, images: Tensor<4>) -> Result<Tensor<4>> {
         (**self).logits(images)

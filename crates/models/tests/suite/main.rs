@@ -2,6 +2,7 @@
 
 mod common;
 mod espnet;
+mod inference;
 mod networks;
 mod torchvision;
 mod training;
