@@ -1,7 +1,7 @@
 //! Away from the labels, or towards a target map.
 
 use burn::tensor::Tensor;
-use fireproof_tensor::{Batch, Targets};
+use fireproof_tensor::{Batch, Targets, ops::image_sums};
 
 use crate::{Context, Error, Result, Target};
 
@@ -40,8 +40,7 @@ impl Goal {
 
     /// Share of valid pixels on which the attack has succeeded, `[N, K, H, W]` → `[N]`.
     pub fn success(&self, logits: &Tensor<4>) -> Tensor<1> {
-        let [n, height, width] = self.targets.dims();
-        let open = self.open(logits).reshape([n, height * width]).sum_dim(1).reshape([n]);
+        let open = image_sums(self.open(logits));
         let valid = self.targets.valid_pixels();
         (valid.clone() - open) / valid.clamp_min(1.0)
     }

@@ -125,37 +125,42 @@ impl GradientAttack {
         let mut guard = Guard::new(&self.name, *scene);
         let ceiling = self.iterate.ceiling();
         let mut best: Option<Best> = None;
-        let mut watch = |step: Step, images: &Tensor<4>, logits: &Tensor<4>, evaluation: &Evaluation| {
+        let mut watch = |step: Step, images: &Tensor<4>, logits: &Tensor<4>, losses: &Losses| {
             if let Some(record) = record {
-                record.record(at.restart, step.index, &evaluation.loss, logits, &scene.batch.targets);
+                record.record(at.restart, step.index, &losses.attacked, logits, &scene.batch.targets);
             }
             if let Some(observer) = scene.context.observer {
-                tell(observer, scene, at.restart, step, images, logits, &evaluation.loss);
+                tell(observer, scene, at.restart, step, images, logits, &losses.attacked);
             }
             let score = match self.iterate {
                 Iterate::Last if step.index < step.total => return None,
                 Iterate::Last | Iterate::BestAccuracy => scene.goal.success(logits),
-                Iterate::BestLoss => evaluation.tracked.clone(),
+                Iterate::BestLoss => losses.tracked.clone(),
             };
             Some(score)
+        };
+        let mut evaluate = |step: Step, logits: &Tensor<4>| {
+            let Evaluation { loss, tracked, cotangent } = objective.evaluate(step, logits);
+            let sign = |x: Tensor<1>| if scene.goal.targeted { -x } else { x };
+            (Losses { attacked: sign(loss), tracked: sign(tracked) }, cotangent)
         };
 
         let mut variables = space.start(self.start, &Seeds::new(&self.name, scene.context, at.restart))?;
         for index in 0..scene.steps {
             let step = Step { index: at.done + index, total: at.total };
             let images = space.apply(&variables);
-            let mut evaluated = None;
+            let mut losses = None;
             let (logits, gradient) = compact.pull_back(scene.victim, images.clone(), &mut |logits| {
                 fits(&logits, scene.batch)?;
-                let evaluation = objective.evaluate(step, &logits);
-                let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
-                let cotangent = evaluation.cotangent.clone();
-                evaluated = Some(evaluation);
+                let (found, cotangent) = evaluate(step, &logits);
+                losses = Some(found);
                 Ok(cotangent)
             })?;
-            let evaluation = evaluated.expect("a victim's pull_back asks for the gradient at its logits");
-            guard.check(step, &evaluation.loss, &gradient)?;
-            if let Some(score) = watch(step, &images, &logits, &evaluation) {
+            // The loss towards a target is minimised. Images have fewer numbers than logits, so the sign turns here.
+            let gradient = if scene.goal.targeted { -gradient } else { gradient };
+            let losses = losses.expect("a victim's pull_back asks for the gradient at its logits");
+            guard.check(step, &losses.attacked, &gradient)?;
+            if let Some(score) = watch(step, &images, &logits, &losses) {
                 let merged = Best::merge_below(best, images, score, true, ceiling);
                 if (index + 1) % PATIENCE == 0 && ceiling.is_finite() && self.compacts {
                     compact.close(&merged.score, ceiling, &logits);
@@ -171,7 +176,7 @@ impl GradientAttack {
             }
             let gradients = space.pull_back(&variables, gradient);
             let step = Step { index, total: scene.steps };
-            variables = update.advance(step, Visit { variables, gradients, loss: evaluation.tracked }, space);
+            variables = update.advance(step, Visit { variables, gradients, loss: losses.tracked }, space);
         }
         guard.read()?;
 
@@ -182,11 +187,10 @@ impl GradientAttack {
         }
         let logits = compact.logits(scene.victim, &images)?;
         fits(&logits, scene.batch)?;
-        let evaluation = objective.evaluate(last, &logits);
-        let evaluation = if scene.goal.targeted { evaluation.negated() } else { evaluation };
-        guard.check(last, &evaluation.loss, &images)?;
+        let (losses, _) = evaluate(last, &logits);
+        guard.check(last, &losses.attacked, &images)?;
         guard.read()?;
-        let score = watch(last, &images, &logits, &evaluation).expect("the last pass of a run is scored");
+        let score = watch(last, &images, &logits, &losses).expect("the last pass of a run is scored");
         let best = Best::merge_below(best, images, score, true, ceiling);
         Ok(Chosen { images: best.images, score: Some(best.score), logits: Some(logits) })
     }
@@ -251,6 +255,12 @@ struct Chosen {
     images: Tensor<4>,
     score: Option<Tensor<1>>,
     logits: Option<Tensor<4>>,
+}
+
+/// The losses of an iterate that the attack raises, `[N]` each: the negated ones of a targeted attack.
+struct Losses {
+    attacked: Tensor<1>,
+    tracked: Tensor<1>,
 }
 
 /// Where in an attack a stage begins.

@@ -34,7 +34,6 @@ mod error;
 mod goal;
 mod gradient_attack;
 mod guard;
-mod host;
 pub mod methods;
 mod minimal;
 pub mod objective;
@@ -48,6 +47,8 @@ mod trace;
 mod tracker;
 pub mod update;
 mod views;
+
+use fireproof_tensor::host;
 
 pub use attack::{Adversarial, Attack, Candidate, Minimal};
 pub use config::AttackConfig;

@@ -1,9 +1,7 @@
 //! Loss and accuracy along a run.
 
 use burn::tensor::Tensor;
-use fireproof_tensor::Targets;
-
-use crate::host::floats;
+use fireproof_tensor::{Targets, host::several, ops::image_sums};
 
 /// One row a forward pass, in the order they were made.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,18 +38,20 @@ impl Recorder {
         logits: &Tensor<4>,
         labels: &Targets,
     ) {
-        let [n, height, width] = labels.dims();
-        let correct = labels.correct(logits).reshape([n, height * width]).sum_dim(1).reshape([n]);
-        self.rows.push((restart, step, loss.clone(), correct / labels.valid_pixels().clamp_min(1.0)));
+        let accuracy = image_sums(labels.correct(logits)) / labels.valid_pixels().clamp_min(1.0);
+        self.rows.push((restart, step, loss.clone(), accuracy));
     }
 
     pub(crate) fn finish(self) -> Trace {
-        let row = |(restart, step, loss, accuracy)| TraceRow {
-            restart,
-            step,
-            loss: floats(loss),
-            accuracy: floats(accuracy),
+        let values = several(self.rows.iter().flat_map(|(_, _, loss, accuracy)| [loss.clone(), accuracy.clone()]));
+        let mut values = values.into_iter();
+        let mut next = || values.next().expect("two tensors a row");
+        let row = |(restart, step, ..): &(usize, usize, _, _)| TraceRow {
+            restart: *restart,
+            step: *step,
+            loss: next(),
+            accuracy: next(),
         };
-        Trace { rows: self.rows.into_iter().map(row).collect() }
+        Trace { rows: self.rows.iter().map(row).collect() }
     }
 }

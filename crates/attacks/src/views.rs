@@ -3,7 +3,11 @@
 use std::cell::Cell;
 
 use burn::tensor::{Tensor, TensorData, module::conv2d, ops::ConvOptions};
-use fireproof_tensor::{Batch, Result, Victim, ops::resize_bilinear, random::Stream};
+use fireproof_tensor::{
+    Batch, Result, Victim,
+    ops::{backward, resize_bilinear},
+    random::Stream,
+};
 
 use crate::Context;
 
@@ -81,10 +85,10 @@ impl<'a> Viewed<'a> {
             let plain = back.clone().inner();
             let given = cotangent(plain.clone())?;
             seen = Some(plain);
-            let mut gradients = (back * Tensor::from_inner(given)).sum().backward();
+            let mut gradients = backward(back, given);
             Ok(leaf.grad_remove(&mut gradients).expect("the view depends on the logits"))
         })?;
-        let mut gradients = (view * Tensor::from_inner(gradient)).sum().backward();
+        let mut gradients = backward(view, gradient);
         let gradient = leaf.grad_remove(&mut gradients).expect("the view depends on the image");
         Ok((seen.expect("a victim's pull_back asks for the gradient at its logits"), gradient))
     }

@@ -4,7 +4,7 @@ use fireproof_attacks::{Attack, Context};
 use fireproof_datasets::{Dataset, Sample, batch};
 use fireproof_metrics::Confusion;
 use fireproof_models::Network;
-use fireproof_tensor::{Batch, Passes, Victim};
+use fireproof_tensor::{Batch, Passes, Victim, host};
 
 use crate::{Error, Result};
 
@@ -67,9 +67,7 @@ pub(crate) fn score(
 fn count_pixels(table: &mut Confusion, victim: &dyn Victim, batch: &Batch, passes: &mut Passes) -> Result<()> {
     let logits = victim.logits(batch.images.clone())?;
     *passes = *passes + Passes { forward: batch.len() as u64, backward: 0 };
-    let host =
-        |data: burn::tensor::TensorData| data.convert::<i32>().try_to_vec::<i32>().expect("converted to i32 before");
-    let predictions = host(logits.argmax(1).into_data());
-    let labels = host(batch.targets.labels().to_data());
+    let predictions = host::integers(logits.argmax(1));
+    let labels = host::integers(batch.targets.labels().clone());
     Ok(table.add(&labels, &predictions)?)
 }

@@ -11,7 +11,7 @@ use fireproof_datasets::{Sample, batch};
 use fireproof_metrics::ClassCounts;
 use fireproof_models::Network;
 use fireproof_report::{CHECKS_FILE, Check, Measured, append_checks, read_checks, sanity};
-use fireproof_tensor::{Batch, Norm, Passes, Victim, ops::weighted_cross_entropy};
+use fireproof_tensor::{Batch, Norm, Passes, Victim, host, ops::weighted_cross_entropy};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{attack_cost, hex};
@@ -291,8 +291,7 @@ impl<'a> Bench<'a> {
 
     /// Keeps the worst that any attack did to ball and range.
     fn measure_bounds(&self, config: &AttackConfig, clean: &Batch, found: &Tensor<4>) {
-        let norms = config.norm.of(found.clone() - clean.images.clone()).into_data().convert::<f32>();
-        let norms: Vec<f32> = norms.try_to_vec().expect("floats convert to f32");
+        let norms = host::floats(config.norm.of(found.clone() - clean.images.clone()));
         let fold = |values: &[f32], pick: fn(f32, f32) -> f32, first: f32| {
             // A NaN must win.
             values.iter().fold(first, |a, &b| if a.is_nan() || b.is_nan() { f32::NAN } else { pick(a, b) })

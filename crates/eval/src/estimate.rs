@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use fireproof_datasets::batch;
-use fireproof_tensor::{Passes, memory};
+use fireproof_tensor::{Passes, host, memory};
 use serde::Serialize;
 
 use crate::run::batch_size;
@@ -83,11 +83,11 @@ impl Plan {
         let n = samples.len() as f64;
         let time = |action: &mut dyn FnMut() -> Result<Tensor<4>>| -> Result<f64> {
             // The first pass allocates and packs weights; of two more, the faster is the less disturbed.
-            action()?.into_data();
+            host::floats(action()?);
             let mut best = f64::INFINITY;
             for _ in 0..2 {
                 let started = Instant::now();
-                action()?.into_data();
+                host::floats(action()?);
                 best = best.min(started.elapsed().as_secs_f64());
             }
             Ok(best / n)

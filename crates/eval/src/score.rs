@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::softmax};
 use fireproof_datasets::Sample;
 use fireproof_metrics::{Calibration, ClassCounts, SizeCounts};
-use fireproof_tensor::{Result, Victim};
+use fireproof_tensor::{Result, Victim, host, ops::image_sums};
 
 /// What a model says about one image.
 pub(crate) struct Prediction {
@@ -49,14 +49,11 @@ const BINS: usize = 15;
 /// One forward pass, image by image.
 pub(crate) fn predict(victim: &dyn Victim, images: &Tensor<4>) -> Result<Vec<Prediction>> {
     let logits = victim.logits(images.clone())?;
-    let [n, k, height, width] = logits.dims();
+    let [_, _, height, width] = logits.dims();
     // A sum is finite if and only if its terms are, short of logits beyond 1e30.
-    let sums = logits.clone().reshape([n, k * height * width]).sum_dim(1).into_data().convert::<f32>();
-    let sums: Vec<f32> = sums.try_to_vec().expect("floats convert to f32");
-    let confidences = softmax(logits.clone(), 1).max_dim(1).into_data().convert::<f32>();
-    let confidences: Vec<f32> = confidences.try_to_vec().expect("floats convert to f32");
-    let classes = logits.argmax(1).into_data().convert::<i32>();
-    let classes: Vec<i32> = classes.try_to_vec().expect("integers convert to i32");
+    let sums = host::floats(image_sums(logits.clone()));
+    let confidences = host::floats(softmax(logits.clone(), 1).max_dim(1));
+    let classes = host::integers(logits.argmax(1));
     let area = height * width;
     let images = classes.chunks_exact(area).zip(confidences.chunks_exact(area)).zip(sums);
     let image = |((classes, confidences), sum): ((&[i32], &[f32]), f32)| Prediction {
@@ -70,6 +67,6 @@ pub(crate) fn predict(victim: &dyn Victim, images: &Tensor<4>) -> Result<Vec<Pre
 /// Values of each image, `[N, …]` → `N` lists.
 pub(crate) fn values(images: &Tensor<4>) -> Vec<Vec<f32>> {
     let n = images.dims()[0];
-    let all: Vec<f32> = images.to_data().convert::<f32>().try_to_vec().expect("floats convert to f32");
+    let all = host::floats(images.clone());
     all.chunks_exact((all.len() / n).max(1)).map(<[f32]>::to_vec).collect()
 }

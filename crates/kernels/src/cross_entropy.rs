@@ -1,6 +1,8 @@
-//! Per-pixel softmax cross-entropy over the class axis of NCHW logits, one pass each for the loss and for the gradient.
+//! Per-pixel softmax cross-entropy over the class axis of NCHW logits, and what attacks ask of the same logits: which
+//! pixels are correct, and how well the prediction is aligned with the label.
 
 use crate::parallel::{self, Shared};
+use crate::reduce::Sum;
 use crate::simd::Isa;
 use crate::vectorized::vectorized;
 
@@ -29,59 +31,44 @@ macro_rules! labels {
 }
 labels!(u8, u16, u32, i32, i64);
 
-/// The loss of every pixel, `log Σ exp z − z[label]`, and whether the largest logit (the first of equal ones) is the
-/// label's. Void pixels have loss 0 and are not correct; a NaN among a pixel's logits makes its loss NaN.
+/// The loss of every pixel, `log Σ exp z − z[label]`. Void pixels and those of a class that the logits do not have have
+/// loss 0; a NaN among a pixel's logits makes its loss NaN.
 ///
-/// `logits` are `[batch, classes, pixels]`, `labels` `[batch, pixels]` in `0..classes` or [`VOID`]; `loss` and `correct`
-/// (1 or 0) are `[batch, pixels]` and overwritten.
+/// `logits` are `[batch, classes, pixels]`, `labels` and `loss` (overwritten) `[batch, pixels]`.
 ///
 /// ```
 /// use fireproof_kernels::cross_entropy;
 ///
-/// let (mut loss, mut correct) = ([0.0; 2], [0.0; 2]);
-/// cross_entropy::forward(&[0.0, 1.0, 0.0, 3.0], 2, &[0u8, 255], 1, &mut loss, &mut correct);
+/// let mut loss = [0.0; 2];
+/// cross_entropy::forward(&[0.0, 1.0, 0.0, 3.0], 2, &[0u8, 255], 1, &mut loss);
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6 && loss[1] == 0.0);
-/// assert_eq!(correct, [1.0, 0.0]);
 /// ```
 ///
 /// # Panics
-/// If lengths disagree, or a label names no class.
-pub fn forward<L: Label>(
-    logits: &[f32],
-    classes: usize,
-    labels: &[L],
-    batch: usize,
-    loss: &mut [f32],
-    correct: &mut [f32],
-) {
-    assert_eq!((loss.len(), correct.len()), (labels.len(), labels.len()), "losses, correct pixels and labels");
+/// If lengths disagree.
+pub fn forward<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: usize, loss: &mut [f32]) {
+    assert_eq!(loss.len(), labels.len(), "losses and labels");
     let isa = Isa::current();
-    let (loss, correct) = (Shared::new(loss), Shared::new(correct));
+    let loss = Shared::new(loss);
     for_each_strip(logits, classes, labels, batch, |strip| {
         let count = strip.labels.len();
         // SAFETY: strips do not overlap.
-        let (loss, correct) = unsafe { (loss.slice(strip.pixel, count), correct.slice(strip.pixel, count)) };
-        let mut best = Best::new();
-        maximum(isa, strip.logits, strip.plane, classes, count, &mut best);
+        let loss = unsafe { loss.slice(strip.pixel, count) };
+        let best = strip.largest(isa);
         let mut sum = [0.0; STRIP];
-        sum_exp(isa, strip.logits, strip.plane, classes, &best.value[..count], &mut sum);
-        for (i, label) in strip.labels.iter().enumerate() {
-            let class = label.class();
-            (loss[i], correct[i]) = if class == VOID {
-                (0.0, 0.0)
-            } else {
-                let right = best.class[i] == class as u32 && !sum[i].is_nan();
-                (sum[i].ln() + (best.value[i] - strip.logits[class * strip.plane + i]), f32::from(u8::from(right)))
-            };
+        sum_exp(isa, strip.logits, strip.plane, classes, &best[..count], &mut sum);
+        logarithms(isa, &sum[..count], loss);
+        for (i, loss) in loss.iter_mut().enumerate() {
+            *loss = strip.class(i).map_or(0.0, |class| *loss + (best[i] - strip.logit(class, i)));
         }
     });
 }
 
-/// The gradient of `Σ weight · loss` at the logits, `weight · (softmax z − onehot(label))`, overwritten; zero at void
-/// pixels. `weights` are `[batch, pixels]`.
+/// The gradient of `Σ weight · loss` at the logits, `weight · (softmax z − onehot(label))`, overwritten; zero where
+/// [`forward`]'s loss is always 0. `weights` are `[batch, pixels]`.
 ///
 /// # Panics
-/// If lengths disagree, or a label names no class.
+/// If lengths disagree.
 pub fn backward<L: Label>(
     logits: &[f32],
     classes: usize,
@@ -90,38 +77,144 @@ pub fn backward<L: Label>(
     weights: &[f32],
     grad: &mut [f32],
 ) {
-    assert_eq!(weights.len(), labels.len(), "weights and labels");
+    let (mut weighted, mut plain) = (vec![0.0; batch], vec![0.0; batch]);
+    evaluate(logits, classes, labels, batch, Some(weights), &mut weighted, &mut plain, grad);
+}
+
+/// Loss and gradient in one pass over the logits: for each image `Σ weight · loss` into `weighted` and `Σ loss` into
+/// `plain`, `[batch]` each, and the gradient of `Σ weighted` at the logits into `grad`, as [`forward`] and [`backward`]
+/// define them. Without `weights` `[batch, pixels]` all are one. All outputs are overwritten.
+///
+/// ```
+/// use fireproof_kernels::cross_entropy;
+///
+/// let (mut weighted, mut plain, mut grad) = ([0.0], [0.0], [0.0; 2]);
+/// cross_entropy::evaluate(&[1.0, 1.0], 2, &[0u8], 1, Some(&[3.0]), &mut weighted, &mut plain, &mut grad);
+/// assert!((plain[0] - 2f32.ln()).abs() < 1e-6 && (weighted[0] - 3.0 * 2f32.ln()).abs() < 1e-6);
+/// assert_eq!(grad, [-1.5, 1.5]);
+/// ```
+///
+/// # Panics
+/// If lengths disagree.
+pub fn evaluate<L: Label>(
+    logits: &[f32],
+    classes: usize,
+    labels: &[L],
+    batch: usize,
+    weights: Option<&[f32]>,
+    weighted: &mut [f32],
+    plain: &mut [f32],
+    grad: &mut [f32],
+) {
+    assert_eq!(weights.map_or(labels.len(), <[f32]>::len), labels.len(), "weights and labels");
     assert_eq!(grad.len(), logits.len(), "logits and their gradient");
+    assert_eq!((weighted.len(), plain.len()), (batch, batch), "losses and images");
     let isa = Isa::current();
-    let grad = Shared::new(grad);
+    let strips = labels.len().checked_div(batch).unwrap_or(0).div_ceil(STRIP);
+    let mut parts = vec![[0.0f64; 2]; batch * strips];
+    let (shared, grad) = (Shared::new(&mut parts), Shared::new(grad));
     for_each_strip(logits, classes, labels, batch, |strip| {
         let count = strip.labels.len();
-        let mut best = Best::new();
-        maximum(isa, strip.logits, strip.plane, classes, count, &mut best);
-        let mut sum = [0.0; STRIP];
-        sum_exp(isa, strip.logits, strip.plane, classes, &best.value[..count], &mut sum);
-        let mut factor = [0.0; STRIP];
-        for (i, label) in strip.labels.iter().enumerate() {
-            let weight = if label.class() == VOID { 0.0 } else { weights[strip.pixel + i] };
-            factor[i] = weight / sum[i];
-        }
+        let best = strip.largest(isa);
+        let (mut sum, mut loss) = ([0.0; STRIP], [0.0; STRIP]);
+        let row = |class: usize| strip.first + class * strip.plane;
         for class in 0..classes {
-            let logits = &strip.logits[class * strip.plane..][..count];
             // SAFETY: strips do not overlap.
-            let grad = unsafe { grad.slice(strip.first + class * strip.plane, count) };
-            softmax(isa, logits, &best.value[..count], &factor[..count], grad);
+            let grad = unsafe { grad.slice(row(class), count) };
+            exponentials(isa, &strip.logits[class * strip.plane..][..count], &best[..count], grad, &mut sum[..count]);
         }
-        for (i, label) in strip.labels.iter().enumerate() {
-            let class = label.class();
-            if class == VOID {
-                for class in 0..classes {
-                    // SAFETY: as above. Written again, because an overflowing sum or a NaN times zero is NaN.
-                    unsafe { *grad.pointer(strip.first + class * strip.plane + i) = 0.0 };
+        logarithms(isa, &sum[..count], &mut loss[..count]);
+        let mut weight = [1.0; STRIP];
+        if let Some(weights) = weights {
+            weight[..count].copy_from_slice(&weights[strip.pixel..][..count]);
+        }
+        let mut factor = [0.0; STRIP];
+        let mut product = [0.0; STRIP];
+        for i in 0..count {
+            match strip.class(i) {
+                Some(class) => {
+                    factor[i] = weight[i] / sum[i];
+                    loss[i] += best[i] - strip.logit(class, i);
+                    product[i] = weight[i] * loss[i];
                 }
-            } else {
-                // SAFETY: as above, and the class is below `classes`.
-                unsafe { *grad.pointer(strip.first + class * strip.plane + i) -= weights[strip.pixel + i] };
+                None => loss[i] = 0.0,
             }
+        }
+        // SAFETY: one part a strip.
+        let part = unsafe { shared.slice(strip.index, 1) };
+        part[0] = [isa.dispatch(Sum(&product[..count])), isa.dispatch(Sum(&loss[..count]))];
+        for class in 0..classes {
+            // SAFETY: strips do not overlap.
+            scale(isa, &factor[..count], unsafe { grad.slice(row(class), count) });
+        }
+        for i in 0..count {
+            match strip.class(i) {
+                Some(class) => {
+                    // Small where the pixel is right and sure of it: the difference comes before the weight.
+                    let from_label = exp(strip.logit(class, i) - best[i]) / sum[i] - 1.0;
+                    // SAFETY: as above, and the class is below `classes`.
+                    unsafe { *grad.pointer(row(class) + i) = weight[i] * from_label }
+                }
+                // Written again, because an overflowing sum or a NaN times zero is NaN.
+                // SAFETY: as above.
+                None => (0..classes).for_each(|class| unsafe { *grad.pointer(row(class) + i) = 0.0 }),
+            }
+        }
+    });
+    for (image, (weighted, plain)) in weighted.iter_mut().zip(plain).enumerate() {
+        let parts = &parts[image * strips..][..strips];
+        *weighted = parts.iter().map(|p| p[0]).sum::<f64>() as f32;
+        *plain = parts.iter().map(|p| p[1]).sum::<f64>() as f32;
+    }
+}
+
+/// Whether the largest logit (the first of equal ones) is the label's, 1 or 0 for each pixel, into `correct`
+/// `[batch, pixels]`, overwritten. Void pixels and those with a NaN among their logits are not.
+///
+/// ```
+/// let mut correct = [0.5; 3];
+/// fireproof_kernels::cross_entropy::correct(&[0.0, 1.0, 5.0, 0.0, 3.0, 0.0], 2, &[0u8, 0, 255], 1, &mut correct);
+/// assert_eq!(correct, [1.0, 0.0, 0.0]);
+/// ```
+///
+/// # Panics
+/// If lengths disagree.
+pub fn correct<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: usize, correct: &mut [f32]) {
+    assert_eq!(correct.len(), labels.len(), "correct pixels and labels");
+    let isa = Isa::current();
+    let correct = Shared::new(correct);
+    for_each_strip(logits, classes, labels, batch, |strip| {
+        let count = strip.labels.len();
+        let mut best = Best { value: [f32::NEG_INFINITY; STRIP], class: [0; STRIP], nan: [0; STRIP] };
+        highest(isa, strip.logits, strip.plane, classes, count, &mut best);
+        // SAFETY: strips do not overlap.
+        let correct = unsafe { correct.slice(strip.pixel, count) };
+        for (i, correct) in correct.iter_mut().enumerate() {
+            let right = best.nan[i] == 0 && strip.class(i) == Some(best.class[i] as usize);
+            *correct = f32::from(u8::from(right));
+        }
+    });
+}
+
+/// The cosine of the softmax of each pixel's logits and its one-hot label, `p[label] / ‖p‖₂`, into `cosine`
+/// `[batch, pixels]`, overwritten; 0 at void pixels. It is `exp z[label] / √Σ exp 2z`, so no probability is lost where
+/// it underflows.
+///
+/// # Panics
+/// If lengths disagree.
+pub fn cosine<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: usize, cosine: &mut [f32]) {
+    assert_eq!(cosine.len(), labels.len(), "cosines and labels");
+    let isa = Isa::current();
+    let cosine = Shared::new(cosine);
+    for_each_strip(logits, classes, labels, batch, |strip| {
+        let count = strip.labels.len();
+        let best = strip.largest(isa);
+        let mut sum = [0.0; STRIP];
+        sum_square_exp(isa, strip.logits, strip.plane, classes, &best[..count], &mut sum);
+        // SAFETY: strips do not overlap.
+        let cosine = unsafe { cosine.slice(strip.pixel, count) };
+        for (i, cosine) in cosine.iter_mut().enumerate() {
+            *cosine = strip.class(i).map_or(0.0, |class| exp(strip.logit(class, i) - best[i]) / sum[i].sqrt());
         }
     });
 }
@@ -130,12 +223,35 @@ pub fn backward<L: Label>(
 struct Strip<'a, L> {
     /// From the first pixel's first logit to the last pixel's last one.
     logits: &'a [f32],
+    classes: usize,
     labels: &'a [L],
     /// Pixels of an image.
     plane: usize,
+    /// Which strip of the batch it is.
+    index: usize,
     /// The place of the first pixel among the labels, and of its first logit among the logits.
     pixel: usize,
     first: usize,
+}
+
+impl<L: Label> Strip<'_, L> {
+    /// The class of a pixel that has a loss.
+    #[inline(always)]
+    fn class(&self, pixel: usize) -> Option<usize> {
+        Some(self.labels[pixel].class()).filter(|class| *class < self.classes && *class != VOID)
+    }
+
+    #[inline(always)]
+    fn logit(&self, class: usize, pixel: usize) -> f32 {
+        self.logits[class * self.plane + pixel]
+    }
+
+    /// The largest logit of each pixel.
+    fn largest(&self, isa: Isa) -> [f32; STRIP] {
+        let mut best = [f32::NEG_INFINITY; STRIP];
+        maximum(isa, self.logits, self.plane, self.classes, self.labels.len(), &mut best);
+        best
+    }
 }
 
 fn for_each_strip<L: Label>(
@@ -151,9 +267,6 @@ fn for_each_strip<L: Label>(
         batch * classes * plane,
         "logits of {batch} images of {plane} pixels and {classes} classes"
     );
-    if let Some(i) = labels.iter().position(|l| l.class() >= classes && l.class() != VOID) {
-        panic!("label {} of pixel {i}: expected one of {classes} classes or {VOID} for void", labels[i].class());
-    }
     if classes == 0 {
         return;
     }
@@ -166,31 +279,39 @@ fn for_each_strip<L: Label>(
             let first = image * classes * plane + from;
             let pixel = image * plane + from;
             let logits = &logits[first..first + (classes - 1) * plane + to - from];
-            work(Strip { logits, labels: &labels[pixel..pixel + to - from], plane, pixel, first });
+            let labels = &labels[pixel..pixel + to - from];
+            work(Strip { logits, classes, labels, plane, index: image * strips + strip, pixel, first });
         }
     });
 }
 
-/// The largest logit of each pixel.
+/// The largest logit of each pixel, its class, and one if any of the pixel's logits is NaN.
 struct Best {
     value: [f32; STRIP],
     class: [u32; STRIP],
+    nan: [u32; STRIP],
 }
 
-impl Best {
-    fn new() -> Self {
-        Best { value: [f32::NEG_INFINITY; STRIP], class: [0; STRIP] }
+vectorized! {
+    fn maximum<'a>(logits: &'a [f32], plane: usize, classes: usize, count: usize, best: &'a mut [f32; STRIP]) {
+        for class in 0..classes {
+            let row = &logits[class * plane..][..count];
+            for (z, best) in row.iter().zip(&mut *best) {
+                *best = if *z > *best { *z } else { *best };
+            }
+        }
     }
 }
 
 vectorized! {
-    fn maximum<'a>(logits: &'a [f32], plane: usize, classes: usize, count: usize, best: &'a mut Best) {
+    fn highest<'a>(logits: &'a [f32], plane: usize, classes: usize, count: usize, best: &'a mut Best) {
         for class in 0..classes {
             let row = &logits[class * plane..][..count];
-            for ((z, value), at) in row.iter().zip(&mut best.value).zip(&mut best.class) {
+            for (((z, value), at), nan) in row.iter().zip(&mut best.value).zip(&mut best.class).zip(&mut best.nan) {
                 let larger = *z > *value;
                 *value = if larger { *z } else { *value };
                 *at = if larger { class as u32 } else { *at };
+                *nan |= u32::from(z.is_nan());
             }
         }
     }
@@ -208,9 +329,38 @@ vectorized! {
 }
 
 vectorized! {
-    fn softmax<'a>(logits: &'a [f32], best: &'a [f32], factor: &'a [f32], grad: &'a mut [f32]) {
-        for (((z, best), factor), grad) in logits.iter().zip(best).zip(factor).zip(grad) {
-            *grad = exp(*z - *best) * *factor;
+    fn sum_square_exp<'a>(logits: &'a [f32], plane: usize, classes: usize, best: &'a [f32], sum: &'a mut [f32; STRIP]) {
+        for class in 0..classes {
+            let row = &logits[class * plane..][..best.len()];
+            for ((z, best), sum) in row.iter().zip(best).zip(&mut *sum) {
+                let e = exp(*z - *best);
+                *sum += e * e;
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn exponentials<'a>(logits: &'a [f32], best: &'a [f32], out: &'a mut [f32], sum: &'a mut [f32]) {
+        for (((z, best), out), sum) in logits.iter().zip(best).zip(out).zip(sum) {
+            *out = exp(*z - *best);
+            *sum += *out;
+        }
+    }
+}
+
+vectorized! {
+    fn scale<'a>(factor: &'a [f32], grad: &'a mut [f32]) {
+        for (factor, grad) in factor.iter().zip(grad) {
+            *grad *= *factor;
+        }
+    }
+}
+
+vectorized! {
+    fn logarithms<'a>(x: &'a [f32], out: &'a mut [f32]) {
+        for (x, out) in x.iter().zip(out) {
+            *out = ln(*x);
         }
     }
 }
@@ -239,6 +389,32 @@ fn exp(x: f32) -> f32 {
     series * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
+/// `ln x` for `x >= 1` within 2 units in the last place; NaN stays NaN. Straight-line code, as above.
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    // x = 2ⁿ (1 + r) with 1 + r in [√½, √2): where the exponent changes is shifted from 1 to √½.
+    const SHIFT: u32 = 0x3f80_0000 - 0x3f35_04f3;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let bits = x.to_bits();
+    let n = (bits.wrapping_add(SHIFT) >> 23).wrapping_sub(127);
+    let r = f32::from_bits(bits.wrapping_sub(n << 23)) - 1.0;
+    let n = n as i32 as f32;
+    let square = r * r;
+    let series = 7.037_683_6e-2;
+    let series = series * r - 1.151_461e-1;
+    let series = series * r + 1.167_699_9e-1;
+    let series = series * r - 1.242_014_1e-1;
+    let series = series * r + 1.424_932_3e-1;
+    let series = series * r - 1.666_805_8e-1;
+    let series = series * r + 2.000_071_5e-1;
+    let series = series * r - 2.499_999_4e-1;
+    let series = series * r + 3.333_333_1e-1;
+    let small = series * r * square + n * LN_2_LOW - 0.5 * square;
+    let y = r + small + n * LN_2_HIGH;
+    if x.is_nan() { x } else { y }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +431,16 @@ mod tests {
         assert!(exp(f32::NAN).is_nan() && exp(f32::NEG_INFINITY) < 1e-37 && exp(0.0) == 1.0);
     }
 
+    #[test]
+    fn the_logarithm_is_accurate_and_keeps_nan() {
+        let worst = (0..2_000_000u32)
+            .map(|i| 1.0 + i as f32 * 1e-4)
+            .map(|x| (f64::from(ln(x)) - f64::from(x).ln()).abs() / f64::from(x).ln().max(1e-30))
+            .fold(0.0, f64::max);
+        assert!(worst < 2.5e-7, "{worst}");
+        assert!(ln(f32::NAN).is_nan() && ln(1.0) == 0.0);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -269,29 +455,52 @@ mod tests {
                 .collect();
             let weights = numbers(3, batch * plane);
             let (mut want_loss, mut want_grad) = (vec![0.0f64; labels.len()], vec![0.0f64; logits.len()]);
-            let mut want_correct = vec![0.0f32; labels.len()];
+            let (mut want_correct, mut want_cosine) = (vec![0.0f32; labels.len()], vec![0.0f64; labels.len()]);
             for (i, &label) in labels.iter().enumerate().filter(|l| *l.1 != 255) {
                 let at = |class: usize| i / plane * classes * plane + class * plane + i % plane;
                 let z: Vec<f64> = (0..classes).map(|c| f64::from(logits[at(c)])).collect();
                 let largest = z.iter().copied().fold(f64::MIN, f64::max);
                 let sum: f64 = z.iter().map(|z| (z - largest).exp()).sum();
                 want_loss[i] = sum.ln() + largest - z[label as usize];
+                let length = z.iter().map(|z| (2.0 * (z - largest)).exp()).sum::<f64>().sqrt();
+                want_cosine[i] = (z[label as usize] - largest).exp() / length;
                 want_correct[i] = f32::from(u8::from(z.iter().position(|&z| z == largest) == Some(label as usize)));
                 for (c, z) in z.iter().enumerate() {
                     let onehot = f64::from(u8::from(c == label as usize));
                     want_grad[at(c)] = f64::from(weights[i]) * ((z - largest).exp() / sum - onehot);
                 }
             }
+            let per_image = |f: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                (0..batch).map(|n| (n * plane..(n + 1) * plane).map(f).sum()).collect()
+            };
+            let want_plain = per_image(&|i| want_loss[i]);
+            let want_weighted = per_image(&|i| f64::from(weights[i]) * want_loss[i]);
+            let scale = 1.0 + want_plain.iter().copied().fold(0.0, f64::max);
             for isa in Isa::available() {
-                let (mut loss, mut correct) = (vec![f32::NAN; labels.len()], vec![f32::NAN; labels.len()]);
-                let mut grad = vec![f32::NAN; logits.len()];
+                let new = || vec![f32::NAN; labels.len()];
+                let (mut loss, mut right, mut aligned) = (new(), new(), new());
+                let (mut weighted, mut plain) = (vec![f32::NAN; batch], vec![f32::NAN; batch]);
+                let (mut grad, mut again) = (vec![f32::NAN; logits.len()], vec![f32::NAN; logits.len()]);
                 isa.force(|| {
-                    forward(&logits, classes, &labels, batch, &mut loss, &mut correct);
-                    backward(&logits, classes, &labels, batch, &weights, &mut grad);
+                    forward(&logits, classes, &labels, batch, &mut loss);
+                    backward(&logits, classes, &labels, batch, &weights, &mut again);
+                    evaluate(&logits, classes, &labels, batch, Some(&weights), &mut weighted, &mut plain, &mut grad);
+                    correct(&logits, classes, &labels, batch, &mut right);
+                    cosine(&logits, classes, &labels, batch, &mut aligned);
                 });
                 prop_assert!(classes == 1 || relative_error(&loss, &want_loss) < 1e-6 || want_loss.iter().all(|&l| l == 0.0));
-                prop_assert_eq!(&correct, &want_correct);
+                prop_assert_eq!(&right, &want_correct);
                 prop_assert!(grad.iter().zip(&want_grad).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6));
+                prop_assert_eq!(&grad, &again);
+                let close = |a: &[f32], b: &[f64]| a.iter().zip(b).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6 * scale);
+                prop_assert!(close(&plain, &want_plain) && close(&weighted, &want_weighted));
+                prop_assert!(aligned.iter().zip(&want_cosine).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6));
+                // No weights are weights of one.
+                isa.force(|| {
+                    evaluate(&logits, classes, &labels, batch, None, &mut weighted, &mut plain, &mut grad);
+                    backward(&logits, classes, &labels, batch, &vec![1.0; labels.len()], &mut again);
+                });
+                prop_assert_eq!((&weighted, &grad), (&plain, &again));
             }
         }
     }
@@ -300,17 +509,41 @@ mod tests {
     fn a_nan_logit_shows_in_the_loss_and_the_gradient_but_not_at_void_pixels() {
         let logits = [f32::NAN, 1.0, f32::NAN, 0.0, 2.0, 0.0];
         let labels = [1u8, 1, 255];
-        let (mut loss, mut correct, mut grad) = ([0.0; 3], [0.5; 3], [0.5; 6]);
-        forward(&logits, 2, &labels, 1, &mut loss, &mut correct);
-        backward(&logits, 2, &labels, 1, &[1.0; 3], &mut grad);
-        assert!(loss[0].is_nan() && loss[1].is_finite() && loss[2] == 0.0);
-        assert_eq!(correct, [0.0, 1.0, 0.0]);
+        let (mut loss, mut right, mut grad) = ([0.0; 3], [0.5; 3], [0.5; 6]);
+        forward(&logits, 2, &labels, 1, &mut loss);
+        correct(&logits, 2, &labels, 1, &mut right);
+        let mut sum = [0.0];
+        evaluate(&logits, 2, &labels, 1, None, &mut [0.0], &mut sum, &mut grad);
+        assert!(loss[0].is_nan() && loss[1].is_finite() && loss[2] == 0.0 && sum[0].is_nan());
+        assert_eq!(right, [0.0, 1.0, 0.0]);
         assert!(grad[0].is_nan() && grad[3].is_nan() && grad[2] == 0.0 && grad[5] == 0.0);
     }
 
     #[test]
-    #[should_panic(expected = "label 7 of pixel 1: expected one of 2 classes or 255 for void")]
-    fn a_label_without_a_class_is_refused() {
-        forward(&[0.0; 4], 2, &[0u8, 7], 1, &mut [0.0; 2], &mut [0.0; 2]);
+    fn a_label_whose_class_the_logits_do_not_have_is_void() {
+        let (mut loss, mut right, mut grad) = ([9.0; 2], [0.5; 2], [9.0; 4]);
+        forward(&[0.0; 4], 2, &[0u8, 7], 1, &mut loss);
+        correct(&[0.0; 4], 2, &[0u8, 7], 1, &mut right);
+        backward(&[0.0; 4], 2, &[0i64, -3], 1, &[1.0; 2], &mut grad);
+        assert_eq!((loss[1], right, grad), (0.0, [1.0, 0.0], [-0.5, 0.0, 0.5, 0.0]));
+    }
+
+    #[test]
+    fn an_image_has_the_same_bits_in_any_batch_and_pool() {
+        let (classes, plane) = (5, 3 * STRIP * STRIPS + 77);
+        let logits = numbers(4, 3 * classes * plane);
+        let labels: Vec<u8> = (0..3 * plane).map(|i| (hash(5, i as u64) % 5) as u8).collect();
+        let run = |images: std::ops::Range<usize>, threads: usize| {
+            let n = images.len();
+            let (mut weighted, mut plain) = (vec![0.0; n], vec![0.0; n]);
+            let mut grad = vec![0.0; n * classes * plane];
+            let logits = &logits[images.start * classes * plane..images.end * classes * plane];
+            let labels = &labels[images.start * plane..images.end * plane];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| evaluate(logits, classes, labels, n, None, &mut weighted, &mut plain, &mut grad));
+            (plain.last().unwrap().to_bits(), grad[(n - 1) * classes * plane..].to_vec())
+        };
+        let alone = run(2..3, 1);
+        assert!(alone == run(0..3, 1) && alone == run(1..3, 3));
     }
 }

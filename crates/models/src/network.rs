@@ -436,5 +436,5 @@ impl ModuleVisitor for GradientValues<'_> {
 
 /// A tensor's values, row major.
 pub(crate) fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.inner().into_data().convert::<f32>().try_to_vec().expect("a float tensor converts to f32")
+    fireproof_tensor::host::floats(x.inner())
 }

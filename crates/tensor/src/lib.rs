@@ -24,6 +24,7 @@
 mod batch;
 pub mod device;
 mod error;
+pub mod host;
 pub mod memory;
 pub mod norm;
 pub mod ops;

@@ -1,8 +1,11 @@
 //! Labels of a batch, with the masks and weights that losses and scores read.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, IntDType, Tensor, TensorData};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result, host,
+    ops::{correct, image_sums},
+};
 
 /// The label of a void pixel: no loss, no score, but it may be perturbed.
 pub const VOID: u8 = 255;
@@ -21,6 +24,7 @@ pub struct Targets {
 impl Targets {
     /// Hard labels `[N, H, W]`; pixels labelled [`VOID`] are not valid.
     pub fn hard(labels: Tensor<3, Int>) -> Self {
+        let labels = labels.cast(IntDType::I32);
         let valid = labels.clone().not_equal_elem(i32::from(VOID)).float();
         Self { labels, valid, soft: None, weight: None }
     }
@@ -47,8 +51,9 @@ impl Targets {
         self
     }
 
-    /// Multiplies the validity mask by `mask` `[N, H, W]` of zeros and ones.
+    /// Makes pixels void where `mask` `[N, H, W]` of zeros and ones is zero.
     pub fn with_valid(mut self, mask: Tensor<3>) -> Self {
+        self.labels = self.labels.mask_fill(mask.clone().equal_elem(0.0), i32::from(VOID));
         self.valid = self.valid * mask;
         self
     }
@@ -59,7 +64,7 @@ impl Targets {
         self
     }
 
-    /// Labels `[N, H, W]`, void = [`VOID`].
+    /// Labels `[N, H, W]` of 32 bits, [`VOID`] wherever a pixel is not valid.
     pub fn labels(&self) -> &Tensor<3, Int> {
         &self.labels
     }
@@ -86,25 +91,19 @@ impl Targets {
 
     /// Valid pixels of each image, `[N]`.
     pub fn valid_pixels(&self) -> Tensor<1> {
-        let [n, height, width] = self.dims();
-        self.valid.clone().reshape([n, height * width]).sum_dim(1).reshape([n])
+        image_sums(self.valid.clone())
     }
 
     /// One where the highest logit is the label and the pixel is valid, `[N, H, W]`, detached.
     ///
     /// A class beyond the data's classes is simply wrong.
     pub fn correct(&self, logits: &Tensor<4>) -> Tensor<3> {
-        let [n, _, height, width] = logits.dims();
-        let predicted = logits.clone().inner().argmax(1).reshape([n, height, width]);
-        predicted.equal(self.labels.clone()).float() * self.valid.clone()
+        correct(logits, self)
     }
 
     /// Share of valid pixels that are correct, per image, on the host. An image without valid pixels counts as 0.
     pub fn accuracy(&self, logits: &Tensor<4>) -> Vec<f32> {
-        let [n, height, width] = self.dims();
-        let correct = self.correct(logits).reshape([n, height * width]).sum_dim(1).reshape([n]);
-        let share = correct / self.valid_pixels().clamp_min(1.0);
-        share.into_data().convert::<f32>().try_to_vec().expect("a float tensor converts to f32")
+        host::floats(image_sums(self.correct(logits)) / self.valid_pixels().clamp_min(1.0))
     }
 
     /// The one-hot label map `[N, classes, H, W]`; void pixels and labels beyond `classes` are all zero.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use burn::tensor::Tensor;
 
-use crate::Result;
+use crate::{Result, ops::backward};
 
 /// A frozen model: logits for images, and the gradient at the images for a gradient given at the logits.
 ///
@@ -36,7 +36,10 @@ pub trait Victim {
         let logits = self.logits(leaf.clone())?;
         let plain = logits.clone().inner();
         let given = cotangent(plain.clone())?;
-        let mut gradients = (logits * Tensor::from_inner(given)).sum().backward();
+        if !logits.is_tracked() {
+            return Ok((plain, images.zeros_like()));
+        }
+        let mut gradients = backward(logits, given);
         // A model that does not look at its input has a zero gradient, not a missing one.
         let gradient = leaf.grad_remove(&mut gradients).unwrap_or_else(|| images.zeros_like());
         Ok((plain, gradient))
@@ -158,6 +161,14 @@ mod tests {
         let (logits, gradient) = square.pull_back(x, &mut |z| Ok(z)).unwrap();
         assert_eq!(logits.into_data().try_to_vec::<f32>().unwrap(), [9.0, 4.0]);
         assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [9.0 * 6.0, 4.0 * -4.0]);
+    }
+
+    #[test]
+    fn a_model_that_does_not_look_at_its_input_has_a_zero_gradient() {
+        let x = Tensor::<4>::ones([1, 2, 1, 1], &Device::flex());
+        let constant = victim(|x: Tensor<4>| x.zeros_like());
+        let (_, gradient) = constant.pull_back(x, &mut |z| Ok(z + 1.0)).unwrap();
+        assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [0.0, 0.0]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use burn::tensor::{
     Tensor,
     activation::{sigmoid, softmax},
 };
-use fireproof_tensor::ops::weighted_cross_entropy;
+use fireproof_tensor::ops;
 
 use crate::{
     AttackConfig, Goal, GradientAttack, OptionSpec, Registration, Result, Step,
@@ -33,10 +33,7 @@ pub struct CosPgd {
 impl PixelWeight for CosPgd {
     fn weights(&self, _step: Step, logits: &Tensor<4>, goal: &Goal) -> Option<Tensor<3>> {
         let cosine = match (self.activation, goal.targets.soft()) {
-            // p_y / ‖p‖₂ = exp(z_y − ½ log Σ exp 2z): the cross-entropy of doubled logits, which has a fast kernel.
-            (Activation::Softmax, None) => {
-                (weighted_cross_entropy(&(logits.clone() * 2.0), &goal.targets, None).loss * -0.5).exp()
-            }
+            (Activation::Softmax, None) => ops::cosine(logits, &goal.targets),
             (Activation::Softmax, Some(soft)) => cosine(softmax(logits.clone(), 1), soft.clone()),
             (Activation::Sigmoid, Some(soft)) => cosine(sigmoid(logits.clone()), soft.clone()),
             (Activation::Sigmoid, None) => cosine(sigmoid(logits.clone()), goal.targets.one_hot(logits.dims()[1])),

@@ -52,10 +52,11 @@ impl<L: LabelLoss> ObjectiveRun for Run<'_, L> {
     }
 
     fn evaluate(&mut self, step: Step, logits: &Tensor<4>) -> Evaluation {
-        let entropy = weighted_cross_entropy(logits, &self.goal.targets, None);
-        let [n, height, width] = entropy.loss.dims();
-        let slope = self.loss.slope(step, entropy.loss.clone()).reshape([n, 1, height, width]);
-        let value = self.loss.value(step, entropy.loss.clone()) * self.goal.targets.valid().clone();
-        Evaluation { loss: per_image(value), tracked: per_image(entropy.loss), cotangent: entropy.gradient * slope }
+        let targets = &self.goal.targets;
+        let entropy = cross_entropy(logits.clone(), targets);
+        let slope = self.loss.slope(step, entropy.clone());
+        let loss = per_image(self.loss.value(step, entropy) * targets.valid().clone());
+        let weighted = weighted_cross_entropy(logits, targets, Some(&slope));
+        Evaluation { loss, tracked: weighted.plain, cotangent: weighted.gradient }
     }
 }

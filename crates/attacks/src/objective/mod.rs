@@ -7,6 +7,7 @@ pub(crate) mod named;
 mod pixel_weight;
 
 use burn::tensor::Tensor;
+use fireproof_tensor::ops::image_sums;
 
 pub use image_loss::{ImageLoss, PerImage};
 pub use label_loss::{LabelLoss, OfLabel};
@@ -84,6 +85,5 @@ impl Evaluation {
 
 /// `[N, H, W]` summed over the pixels, `[N]`.
 pub(crate) fn per_image(pixels: Tensor<3>) -> Tensor<1> {
-    let [n, height, width] = pixels.dims();
-    pixels.reshape([n, height * width]).sum_dim(1).reshape([n])
+    image_sums(pixels)
 }

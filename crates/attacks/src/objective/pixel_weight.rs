@@ -61,8 +61,6 @@ impl<F: FnMut(Step, &Tensor<4>) -> Option<Tensor<3>>> ObjectiveRun for Run<'_, F
     fn evaluate(&mut self, step: Step, logits: &Tensor<4>) -> Evaluation {
         let weights = (self.weigh)(step, logits);
         let entropy = weighted_cross_entropy(logits, &self.goal.targets, weights.as_ref());
-        let tracked = per_image(entropy.loss.clone());
-        let loss = weights.map_or_else(|| tracked.clone(), |weights| per_image(entropy.loss * weights));
-        Evaluation { loss, tracked, cotangent: entropy.gradient }
+        Evaluation { loss: entropy.loss, tracked: entropy.plain, cotangent: entropy.gradient }
     }
 }

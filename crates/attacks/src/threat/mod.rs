@@ -3,6 +3,7 @@
 mod pixel_ball;
 
 use burn::tensor::Tensor;
+use fireproof_tensor::ops::backward;
 
 pub use pixel_ball::PixelBall;
 
@@ -31,7 +32,7 @@ pub trait Space {
     /// The gradient at the variables, given the one at the images `[N, C, H, W]`; by default autodiff of [`apply`](Space::apply).
     fn pull_back(&self, variables: &[Tensor<4>], gradient: Tensor<4>) -> Variables {
         let leaves: Variables = variables.iter().map(|v| v.clone().autodiff().require_grad()).collect();
-        let mut gradients = (self.apply(&leaves) * Tensor::from_inner(gradient)).sum().backward();
+        let mut gradients = backward(self.apply(&leaves), gradient);
         let zip = leaves.iter().zip(variables);
         zip.map(|(leaf, v)| leaf.grad_remove(&mut gradients).unwrap_or_else(|| v.zeros_like())).collect()
     }

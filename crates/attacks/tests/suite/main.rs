@@ -14,6 +14,7 @@ mod naming;
 mod objectives;
 mod oracle;
 mod parts;
+mod reads;
 mod reference;
 mod running;
 mod support;

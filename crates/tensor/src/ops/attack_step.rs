@@ -1,10 +1,9 @@
 //! Project and clamp: the end of every ℓ∞ or ℓ2 attack step.
 
 use burn::tensor::Tensor;
-use burn_flex::FlexTensor;
 use fireproof_kernels::attack_step::sign_step;
 
-use super::flex::{self, FlexOp};
+use super::flex;
 use crate::{Norm, norm::per_sample};
 
 /// One ascent step from `current` along `direction`, projected on the ball around `clean`, clamped to the valid range.
@@ -22,37 +21,18 @@ pub fn attack_step(
     [low, high]: [f32; 2],
 ) -> Tensor<4> {
     if norm == Norm::Linf && flex::on_flex(&current) && !current.is_autodiff() {
-        let host = |x: &Tensor<1>| x.to_data().try_to_vec::<f32>().expect("an f32 tensor");
-        let op = SignStep { steps: host(step), epsilons: host(epsilon), range: [low, high] };
-        let (direction, clean) = (direction.into_dispatch(), clean.clone().into_dispatch());
-        return flex::apply(current.into_dispatch(), Some(direction), Some(clean), op);
+        let plain = |x: Tensor<4>| flex::contiguous(&flex::plain(x));
+        let (direction, clean) = (plain(direction), plain(clean.clone()));
+        let [step, epsilon] = [step, epsilon].map(|x| flex::contiguous(&flex::plain(x.clone())));
+        return flex::tensor(flex::changed(flex::plain(current), |images| {
+            let (clean, direction) = (flex::numbers(&clean), flex::numbers(&direction));
+            sign_step(images, clean, direction, flex::numbers(&step), flex::numbers(&epsilon), [low, high]);
+        }));
     }
     let direction = if norm == Norm::Linf { direction.sign() } else { direction };
     let moved = current + direction * per_sample(step);
     let delta = norm.project(moved - clean.clone(), epsilon);
     (clean.clone() + delta).clamp(low, high)
-}
-
-#[derive(Debug)]
-struct SignStep {
-    steps: Vec<f32>,
-    epsilons: Vec<f32>,
-    range: [f32; 2],
-}
-
-impl FlexOp for SignStep {
-    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
-        let [direction, clean] = [1, 2].map(|i| flex::contiguous(&inputs[i]));
-        let next = flex::changed(inputs[0].clone(), |images| {
-            let (clean, direction) = (flex::numbers(&clean), flex::numbers(&direction));
-            sign_step(images, clean, direction, &self.steps, &self.epsilons, self.range);
-        });
-        (next, Vec::new())
-    }
-
-    fn backward(&self, _: FlexTensor, _: &[FlexTensor], _: &[bool]) -> Vec<Option<FlexTensor>> {
-        unreachable!("attack steps are taken on plain tensors")
-    }
 }
 
 #[cfg(test)]

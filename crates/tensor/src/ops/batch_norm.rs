@@ -5,6 +5,7 @@ use burn_flex::FlexTensor;
 use fireproof_kernels::batch_norm as kernel;
 
 use super::flex::{self, FlexOp};
+use crate::host;
 
 /// `x · scale + shift` per channel: `x [N, C, H, W]`, `scale` and `shift` `[C]`. A frozen batch norm is this.
 pub fn scale_shift(x: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>) -> Tensor<4> {
@@ -31,13 +32,10 @@ pub fn batch_norm_train(
     let statistics: Tensor<2> = flex::apply(x.clone().inner().into_dispatch(), None, None, Statistics);
     let row = |i: usize| statistics.clone().narrow(0, i, 1).squeeze_dim::<1>(0);
     let (mean, variance) = (row(0), row(1));
-    let norm = Normalise { mean: host(&mean), variance: host(&variance), epsilon };
+    let [mean_values, variance_values] = [&mean, &variance].map(|x| host::floats(x.clone()));
+    let norm = Normalise { mean: mean_values, variance: variance_values, epsilon };
     let output = flex::apply(x.into_dispatch(), Some(weight.into_dispatch()), Some(bias.into_dispatch()), norm);
     (output, mean, variance)
-}
-
-fn host(x: &Tensor<1>) -> Vec<f32> {
-    x.to_data().try_to_vec().expect("an f32 tensor")
 }
 
 #[derive(Debug)]

@@ -1,59 +1,64 @@
 //! Per-pixel cross-entropy over the class axis of logits in `[N, K, H, W]`, with its gradient in closed form.
 
-use std::sync::Arc;
-
 use burn::tensor::{Tensor, activation::log_softmax};
 use burn_flex::FlexTensor;
 use fireproof_kernels::cross_entropy as kernel;
 
-use super::flex::{self, FlexOp};
-use crate::{Targets, VOID};
+use super::{
+    flex::{self, FlexOp},
+    image_sums,
+};
+use crate::Targets;
 
 /// Cross-entropy of every pixel, `[N, H, W]`; void pixels are 0. Differentiable in `logits`.
 ///
 /// With a soft label map the loss is `−Σ_k soft_k · log p_k`. A hard label of a class that the logits do not have
 /// counts as a probability of zero in no class: its loss is 0 and it has no gradient.
 pub fn cross_entropy(logits: Tensor<4>, targets: &Targets) -> Tensor<3> {
-    let [n, k, height, width] = logits.dims();
-    let valid = Tensor::from_inner(targets.valid().clone());
     if targets.soft().is_none() && flex::on_flex(&logits) {
-        let loss = Loss { labels: host_labels(targets, k) };
-        return flex::apply::<3>(logits.into_dispatch(), None, None, loss) * valid;
+        return flex::apply(logits.into_dispatch(), None, None, Loss { labels: flex::labels(targets) });
     }
+    let [n, k, height, width] = logits.dims();
     let log_p = log_softmax(logits, 1);
     let map = targets.soft().cloned().unwrap_or_else(|| targets.one_hot(k));
     let loss = -(log_p * Tensor::from_inner(map)).sum_dim(1).reshape([n, height, width]);
-    loss * valid
+    loss * Tensor::from_inner(targets.valid().clone())
 }
 
 /// Values and gradient of a weighted cross-entropy, all plain tensors.
 #[derive(Clone, Debug)]
 pub struct WeightedCrossEntropy {
-    /// Unweighted cross-entropy of every pixel, `[N, H, W]`, void = 0.
-    pub loss: Tensor<3>,
-    /// Gradient of `Σ weight · loss` at the logits, `[N, K, H, W]`.
+    /// `Σ weight · cross-entropy` over the valid pixels of each image, `[N]`.
+    pub loss: Tensor<1>,
+    /// `Σ cross-entropy` over the valid pixels of each image, `[N]`.
+    pub plain: Tensor<1>,
+    /// Gradient of `Σ loss` at the logits, `[N, K, H, W]`.
     pub gradient: Tensor<4>,
 }
 
-/// Cross-entropy and the gradient of its weighted sum, without autodiff.
+/// Weighted cross-entropy of each image and the gradient at the logits, without autodiff.
 ///
 /// `weights` `[N, H, W]` are constants (the weight map of an attack), `None` is one everywhere. The gradient is
-/// `weight · (Σ_k t_k · softmax(z) − t)` with the label map `t`: one softmax serves both.
+/// `weight · (Σ_k t_k · softmax(z) − t)` with the label map `t`. On Flex everything is one pass over the logits.
 pub fn weighted_cross_entropy(
     logits: &Tensor<4>,
     targets: &Targets,
     weights: Option<&Tensor<3>>,
 ) -> WeightedCrossEntropy {
-    let valid = targets.valid().clone();
-    if targets.soft().is_none() && flex::on_flex(logits) && !logits.is_autodiff() {
-        let labels = host_labels(targets, logits.dims()[1]);
-        let loss: Tensor<3> = flex::apply(logits.clone().into_dispatch(), None, None, Loss { labels: labels.clone() });
-        let scale = weights.map_or(valid.clone(), |w| w.clone() * valid.clone());
-        let gradient = Gradient { labels };
-        let gradient = flex::apply(logits.clone().into_dispatch(), Some(scale.into_dispatch()), None, gradient);
-        return WeightedCrossEntropy { loss: loss * valid, gradient };
+    if targets.soft().is_some() || !flex::on_flex(logits) || logits.is_autodiff() {
+        return composition(logits, targets, weights);
     }
-    composition(logits, targets, weights)
+    let [n, k, height, width] = logits.dims();
+    let logits = flex::contiguous(&flex::plain(logits.clone()));
+    let labels = flex::labels(targets);
+    let map = weights.map(|weights| flex::contiguous(&flex::plain(weights.clone())));
+    let (mut loss, mut plain) = (vec![0.0; n], vec![0.0; n]);
+    let gradient = flex::written([n, k, height, width], |out| {
+        let (logits, labels) = (flex::numbers(&logits), flex::integers(&labels));
+        kernel::evaluate(logits, k, labels, n, map.as_ref().map(flex::numbers), &mut loss, &mut plain, out);
+    });
+    let images = |values: Vec<f32>| flex::tensor(flex::written([n], |out| out.copy_from_slice(&values)));
+    WeightedCrossEntropy { loss: images(loss), plain: images(plain), gradient: flex::tensor(gradient) }
 }
 
 /// The same from Burn's primitives.
@@ -62,64 +67,40 @@ fn composition(logits: &Tensor<4>, targets: &Targets, weights: Option<&Tensor<3>
     let log_p = log_softmax(logits.clone(), 1);
     let map = targets.soft().cloned().unwrap_or_else(|| targets.one_hot(k));
     let valid = targets.valid().clone();
-    let loss = -(log_p.clone() * map.clone()).sum_dim(1).reshape([n, height, width]) * valid.clone();
+    let pixels = -(log_p.clone() * map.clone()).sum_dim(1).reshape([n, height, width]) * valid.clone();
+    let plain = image_sums(pixels.clone());
+    let loss = weights.map_or_else(|| plain.clone(), |w| image_sums(pixels * w.clone()));
     let scale = weights.map_or(valid.clone(), |w| w.clone() * valid).reshape([n, 1, height, width]);
     let mass = map.clone().sum_dim(1);
     let gradient = (log_p.exp() * mass - map) * scale;
-    WeightedCrossEntropy { loss, gradient }
-}
-
-/// Labels on the host; a class that the logits do not have is void, as in the composition.
-fn host_labels(targets: &Targets, classes: usize) -> Arc<Vec<u8>> {
-    let labels = targets.labels().to_data().convert::<i32>();
-    let labels = labels.as_slice::<i32>().expect("an i32 tensor");
-    Arc::new(labels.iter().map(|&l| if (0..classes as i32).contains(&l) { l as u8 } else { VOID }).collect())
+    WeightedCrossEntropy { loss, plain, gradient }
 }
 
 /// The loss of every pixel, `[N, H, W]`, of logits `[N, K, H, W]`.
 #[derive(Debug)]
 struct Loss {
-    labels: Arc<Vec<u8>>,
+    labels: FlexTensor,
 }
 
 impl FlexOp for Loss {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let logits = flex::contiguous(&inputs[0]);
         let [n, k, height, width] = flex::dims(&logits);
-        let mut correct = vec![0.0; n * height * width];
         let loss = flex::written([n, height, width], |loss| {
-            kernel::forward(flex::numbers(&logits), k, &self.labels, n, loss, &mut correct);
+            kernel::forward(flex::numbers(&logits), k, flex::integers(&self.labels), n, loss);
         });
         (loss, if tracked[0] { vec![logits] } else { Vec::new() })
     }
 
     fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], _needed: &[bool]) -> Vec<Option<FlexTensor>> {
-        vec![Some(gradient(&kept[0], &self.labels, &grad))]
+        let (logits, weights) = (&kept[0], flex::contiguous(&grad));
+        let [n, k, height, width] = flex::dims(logits);
+        let (labels, weights) = (flex::integers(&self.labels), flex::numbers(&weights));
+        let gradient = flex::written([n, k, height, width], |out| {
+            kernel::backward(flex::numbers(logits), k, labels, n, weights, out);
+        });
+        vec![Some(gradient)]
     }
-}
-
-/// The gradient of the losses' sum weighted by a second input `[N, H, W]`.
-#[derive(Debug)]
-struct Gradient {
-    labels: Arc<Vec<u8>>,
-}
-
-impl FlexOp for Gradient {
-    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
-        (gradient(&flex::contiguous(&inputs[0]), &self.labels, &inputs[1]), Vec::new())
-    }
-
-    fn backward(&self, _: FlexTensor, _: &[FlexTensor], _: &[bool]) -> Vec<Option<FlexTensor>> {
-        unreachable!("the closed form is for plain logits")
-    }
-}
-
-fn gradient(logits: &FlexTensor, labels: &[u8], weights: &FlexTensor) -> FlexTensor {
-    let weights = flex::contiguous(weights);
-    let [n, k, height, width] = flex::dims(logits);
-    flex::written([n, k, height, width], |out| {
-        kernel::backward(flex::numbers(logits), k, labels, n, flex::numbers(&weights), out);
-    })
 }
 
 #[cfg(test)]
@@ -147,12 +128,15 @@ mod tests {
             let mut gradients = (loss * Tensor::from_inner(weights.clone())).sum().backward();
             let reference = leaf.grad_remove(&mut gradients).unwrap();
             assert!(fused.gradient.clone().all_close(reference, Some(1e-5), Some(1e-6)));
-            assert!(fused.loss.clone().all_close(values, Some(1e-5), Some(1e-6)));
+            let sums = image_sums(values.clone() * weights.clone());
+            assert!(fused.loss.clone().all_close(sums, Some(1e-5), Some(1e-6)));
+            assert!(fused.plain.clone().all_close(image_sums(values), Some(1e-5), Some(1e-6)));
         }
         let composed = composition(&plain, &targets, Some(&weights));
         assert!(fused.gradient.clone().all_close(composed.gradient, Some(1e-5), Some(1e-6)));
-        assert!(fused.loss.clone().all_close(composed.loss, Some(1e-5), Some(1e-6)));
-        let loss: Vec<f32> = fused.loss.into_data().try_to_vec().unwrap();
+        assert!(fused.loss.all_close(composed.loss, Some(1e-5), Some(1e-6)));
+        assert!(fused.plain.all_close(composed.plain, Some(1e-5), Some(1e-6)));
+        let loss: Vec<f32> = cross_entropy(plain, &targets).into_data().try_to_vec().unwrap();
         assert_eq!((loss[3], loss[5]), (0.0, 0.0), "void pixels have no loss");
     }
 }

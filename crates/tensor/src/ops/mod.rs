@@ -4,18 +4,24 @@
 //! until they have a kernel of their own. All of them are differentiable once.
 
 mod activation;
+mod agreement;
 mod attack_step;
+mod backward;
 mod batch_norm;
 mod conv2d;
 mod cross_entropy;
 mod flex;
 mod pool;
 mod resize;
+mod sums;
 
 pub use activation::{prelu, relu};
+pub use agreement::{correct, cosine};
 pub use attack_step::attack_step;
+pub use backward::backward;
 pub use batch_norm::{batch_norm_train, scale_shift};
 pub use conv2d::{Activation, Conv2dOptions, WeightCache, conv_transpose2d, conv2d, conv2d_fused};
 pub use cross_entropy::{WeightedCrossEntropy, cross_entropy, weighted_cross_entropy};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use resize::resize_bilinear;
+pub use sums::image_sums;

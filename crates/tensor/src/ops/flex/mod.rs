@@ -17,8 +17,10 @@ use burn::backend::{
     backend_extension,
     tensor::FloatTensor,
 };
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{BackendPrimitive, DType, Device, Shape, Tensor, kind::Basic};
 use burn_flex::{FlexTensor, Layout};
+
+use crate::Targets;
 
 /// A differentiable operation of Flex's tensors.
 pub trait FlexOp: Debug + Send + Sync + 'static {
@@ -136,6 +138,29 @@ fn on_tape<C: CheckpointStrategy, const N: usize>(
         OpsKind::Tracked(prepared) => prepared.finish(Kept { op, tensors }, output),
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     }
+}
+
+/// A plain tensor that is on Flex, as Flex's own: for operations that nobody differentiates.
+pub(super) fn plain<const D: usize, K>(x: Tensor<D, K>) -> FlexTensor
+where
+    K: Basic + BackendPrimitive<Flex, Primitive = FlexTensor>,
+{
+    x.try_into_primitive::<Flex>().expect("a plain tensor on Flex")
+}
+
+/// A plain tensor of Flex's.
+pub(super) fn tensor<const D: usize>(x: FlexTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(x)
+}
+
+/// The labels, contiguous: [`integers`] reads them.
+pub(super) fn labels(targets: &Targets) -> FlexTensor {
+    contiguous(&plain(targets.labels().clone()))
+}
+
+/// The numbers of a [`contiguous`] tensor of `i32`.
+pub(super) fn integers(x: &FlexTensor) -> &[i32] {
+    x.as_slice().expect("a contiguous i32 tensor")
 }
 
 /// The tensor with its numbers in row-major order, so that [`numbers`] can be read.
