@@ -18,6 +18,7 @@ mod progress;
 mod values;
 mod workspace;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -89,7 +90,11 @@ impl Command {
 /// Status 0 is success, 1 an error, 2 a command line that is none.
 pub fn main() -> ExitCode {
     fireproof_tensor::memory::keep_freed_memory();
-    match Cli::parse().command.run() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return say(&error),
+    };
+    match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output through `head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -98,6 +103,19 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints help, or what is wrong with the command line: without clap's last line, which would hide the message above it.
+fn say(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone has seen enough.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let styled = std::io::stderr().is_terminal();
+    let text = if styled { error.render().ansi().to_string() } else { error.render().to_string() };
+    eprintln!("{}", text.split("\n\nFor more information").next().unwrap_or(&text).trim_end());
+    ExitCode::from(2)
 }
 
 /// The error and its causes; a cause that an error above it has already told is not told again.

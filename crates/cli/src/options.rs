@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
 use clap::Args;
 use fireproof_attacks::{AttackConfig, Iterate, Start, Target};
 use fireproof_datasets::Split;
 use fireproof_eval::{DataSettings, Selection, Weights};
-use fireproof_models::Overrides;
+use fireproof_models::{Network, Overrides};
 use fireproof_tensor::Norm;
 
 use crate::values::{Assignment, Fraction, Size};
@@ -57,6 +58,15 @@ impl ModelOptions {
         Weights { path: path.to_path_buf(), overrides: self.overrides() }
     }
 
+    /// The network of a weights file; tensors that it has no use for are told.
+    pub fn load(&self, path: &Path, device: &Device) -> Result<Box<dyn Network>> {
+        let loaded = fireproof_models::load(path, &self.overrides(), device)?;
+        if !loaded.report.described {
+            tell_unused(path, &loaded.report.unused);
+        }
+        Ok(loaded.network)
+    }
+
     /// What was said.
     pub fn overrides(&self) -> Overrides {
         Overrides {
@@ -67,6 +77,28 @@ impl ModelOptions {
             std: self.std.clone(),
         }
     }
+}
+
+/// Says on standard error which tensors of a weights file without metadata nothing was read from: a head that only training
+/// needs, or a sign that the file is not what it was taken for.
+pub fn tell_unused(file: &Path, unused: &[String]) {
+    if !unused.is_empty() {
+        eprintln!("{}: not used: {}", file.display(), unused_in_words(unused));
+    }
+}
+
+/// Every name; batch norm's counters, which say nothing, as a number.
+fn unused_in_words(unused: &[String]) -> String {
+    let (counters, named): (Vec<&String>, Vec<&String>) =
+        unused.iter().partition(|name| name.ends_with("num_batches_tracked"));
+    // Names come from the file: nothing in them may reach a terminal as a command.
+    let mut parts: Vec<String> = named.iter().map(|name| name.escape_debug().to_string()).collect();
+    match counters[..] {
+        [] => {}
+        [one] => parts.push(one.escape_debug().to_string()),
+        _ => parts.push(format!("{} of …num_batches_tracked", counters.len())),
+    }
+    parts.join(", ")
 }
 
 /// How an attack is to differ from its defaults.
@@ -148,4 +180,19 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(&temporary, bytes)
         .and_then(|()| std::fs::rename(&temporary, path))
         .with_context(|| format!("{}: cannot write", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unused_names_are_listed_counters_counted_and_control_characters_shown() {
+        let names = |names: &[&str]| unused_in_words(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            names(&["bn1.num_batches_tracked", "aux.0.weight", "bn2.num_batches_tracked", "e\u{1b}[2J"]),
+            "aux.0.weight, e\\u{1b}[2J, 2 of …num_batches_tracked"
+        );
+        assert_eq!(names(&["bn1.num_batches_tracked"]), "bn1.num_batches_tracked");
+    }
 }

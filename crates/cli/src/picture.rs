@@ -13,7 +13,7 @@ use crate::options::ModelOptions;
 
 /// The network of a weights file.
 pub fn network(weights: &Path, options: &ModelOptions, device: &Device) -> Result<Box<dyn Network>> {
-    Ok(fireproof_models::load(weights, &options.overrides(), device)?.network)
+    options.load(weights, device)
 }
 
 /// An image, with the channels that the network takes.

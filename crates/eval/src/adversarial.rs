@@ -274,9 +274,15 @@ fn write<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
     }
     let none: Option<HashMap<String, String>> = None;
-    let written = safetensors::serialize_to_file(tensors, none, &temporary).map_err(|error| error.to_string());
-    let renamed = written.and_then(|()| std::fs::rename(&temporary, path).map_err(|error| error.to_string()));
-    renamed.map_err(|error| {
+    let words = |error: std::io::Error| error.to_string();
+    let written = || {
+        // safetensors replaces the file by one that only its owner may read; the umask decides, as for every other output.
+        let usual = File::create(&temporary).and_then(|file| file.metadata()).map_err(words)?.permissions();
+        safetensors::serialize_to_file(tensors, none, &temporary).map_err(|error| error.to_string())?;
+        std::fs::set_permissions(&temporary, usual).map_err(words)?;
+        std::fs::rename(&temporary, path).map_err(words)
+    };
+    written().map_err(|error| {
         // Nothing is lost if it stays: only a stray temporary file.
         let _ = std::fs::remove_file(&temporary);
         Error::file(path, format!("cannot write: {error}"))
@@ -320,6 +326,18 @@ mod tests {
             seed: 0,
             options: BTreeMap::new(),
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_written_file_may_be_read_by_whom_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours.safetensors"), folder.path().join("plain"));
+        save(&ours, &[("images", &[1], &[0.5])]).unwrap();
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
     }
 
     #[test]

@@ -1,22 +1,10 @@
 //! What a results file says about the machine and the program.
 
-use std::process::Command;
-
 /// The version of fireproof.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit of the working copy that this was built in, `unknown` outside one; with a `+` where files were changed.
-pub fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]).filter(|head| !head.is_empty()) else {
-        return "unknown".into();
-    };
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|files| !files.is_empty());
-    if changed { head + "+" } else { head }
-}
+/// The commit that this was built from, `unknown` outside a working copy; with a `+` where files had been changed.
+pub const COMMIT: &str = env!("FIREPROOF_COMMIT");
 
 /// Processor, cores, memory.
 pub fn machine() -> String {

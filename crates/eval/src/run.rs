@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{AttackConfig, Context, View, build};
 use fireproof_datasets::{Sample, batch};
 use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, sanity};
-use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim};
+use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim, host};
 
 use crate::adversarial::{Given, Keep};
 use crate::score::{Prediction, predict, values};
@@ -86,7 +86,7 @@ impl Plan {
         devices.dedup();
         Run {
             version: facts::VERSION.into(),
-            commit: facts::commit(),
+            commit: facts::COMMIT.into(),
             command: options.command.clone(),
             device: devices.join(", "),
             machine: facts::machine(),
@@ -376,10 +376,9 @@ fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch
 /// Refuses images outside the threat model.
 fn inside(config: &AttackConfig, clean: &Batch, images: &Tensor<4>, work: &Work) -> Result<()> {
     let n = work.samples.len();
-    let read = |tensor: Tensor<1>| -> Vec<f32> { tensor.into_data().convert::<f32>().try_to_vec().expect("floats") };
-    let norms = read(config.norm.of(images.clone() - clean.images.clone()));
+    let norms = host::floats(config.norm.of(images.clone() - clean.images.clone()));
     let flat = images.clone().reshape([n as i32, -1]);
-    let extremes = [read(flat.clone().min_dim(1).reshape([n])), read(flat.max_dim(1).reshape([n]))];
+    let extremes = [flat.clone().min_dim(1), flat.max_dim(1)].map(host::floats);
     // Rounding: the sum of a pixel near one and the radius is exact to 6e-8; a root of a sum of squares to a few parts in 1e5.
     let slack = match config.norm {
         Norm::Linf => 1e-6,

@@ -29,6 +29,8 @@ pub struct Subject {
     pub weights: String,
     /// Hash of the file.
     pub sha256: String,
+    /// Of a file without metadata, the tensors that nothing was read from.
+    pub unused: Vec<String>,
     source: Weights,
 }
 
@@ -61,6 +63,7 @@ impl Subject {
                 training: recipe.cloned().unwrap_or_else(stem),
                 weights,
                 sha256,
+                unused: if loaded.report.described { Vec::new() } else { loaded.report.unused },
                 source: file.clone(),
             })
         };

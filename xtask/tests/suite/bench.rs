@@ -241,6 +241,21 @@ fn shards_merge_to_the_numbers_of_one_run() {
 }
 
 #[test]
+fn runs_of_several_seeds_give_the_spread_over_them() {
+    let lab = Lab::new();
+    for seed in ["3", "5"] {
+        let run = ["--attacks", "pgd", "--steps", "2", "--images", "1", "--seed", seed, "--out", seed];
+        lab.bench(&["standard"], &run).good();
+    }
+    let miou = |seed: &str| timeless(&lab.path(seed).join("results.json"))["rows"][1]["miou"].as_f64().unwrap();
+    let table = lab.run(&["report", "3", "5", "--format", "csv"]).good();
+    assert!(table.contains(&format!("{:.2}", 50.0 * (miou("3") + miou("5")))), "{table}");
+    assert!(lab.run(&["report", "3", "5"]).good().contains("Spread over seeds"));
+    lab.run(&["report", "3", "3"]).bad(&["--seed", "--out DIR"]);
+    lab.run(&["report", "3", "5", "--format", "html"]).bad(&["--format", "html"]);
+}
+
+#[test]
 fn strict_fails_on_a_check_that_was_not_run() {
     let lab = Lab::new();
     lab.bench(&["standard"], &with(QUICK, &["--out", "a", "--strict"])).bad(&["--strict", "of 10 sanity checks"]);

@@ -19,6 +19,9 @@ fn of_bench() {
     bench(&["--attacks", "pgdd"]).bad(&["'pgdd'", "expected one of", "segpgd"]);
     bench(&["--eps", "8"]).bad(&["epsilon is 8", "1/255"]);
     bench(&["--eps", "8/0"]).bad(&["8/0", "--eps", "8/255"]);
+    // The message is the last thing that is said.
+    let told = bench(&["--eps", "9x"]).err;
+    assert!(told.trim_end().ends_with("expected a number such as 0.03 or 8/255"), "{told}");
     bench(&["--steps", "0"]).bad(&["steps is 0", "at least 1"]);
     bench(&["--device", "gpu"]).bad(&["'gpu'", "flex"]);
     bench(&["--preset", "fastest"]).bad(&["--preset", "fastest", "quick"]);
@@ -75,6 +78,7 @@ fn of_predict_and_attack() {
         |more: &[&str]| lab.run(&[&["attack", "--weights", &good, "--image", &image, "--out", "a"], more].concat());
     attack(&["--mask", &image]).bad(&["scene.png", "expected"]);
     attack(&["--mask", "none.png"]).bad(&["none.png"]);
+    attack(&["--mask", &mask, "--data", "camvid"]).bad(&["--data", "11 classes of camvid", "at most 9"]);
     attack(&["--mask", &mask, "--attack", "segpdg"]).bad(&["'segpdg'", "segpgd"]);
     attack(&["--mask", &mask, "--target", "class=road"]).bad(&["--target", "class=road", "class=K"]);
     attack(&["--mask", &mask, "--attack-option", "cospgd.activation=sigmoid"]).bad(&["cospgd.activation", "segpgd"]);

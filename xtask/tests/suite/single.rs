@@ -159,3 +159,16 @@ fn a_recipe_is_explained_in_words() {
     let lab = Lab::new();
     assert!(lab.run(&["train", "--recipe", "segpgd3-at", "--explain"]).good().contains("segpgd"));
 }
+
+#[test]
+fn tensors_that_nothing_was_read_from_are_told_unless_the_file_says_what_it_is() {
+    let lab = Lab::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/models/tests/golden/unet_base4.pth");
+    let ran = lab.run(&["export", "--weights", file, "--out", "w.safetensors"]);
+    assert!(ran.err.contains("unet_base4.pth: not used: ") && ran.err.contains("num_batches_tracked"), "{}", ran.err);
+    ran.good();
+    let again = lab.run(&["export", "--weights", "w.safetensors", "--out", "again.safetensors"]);
+    assert_eq!(again.err, "");
+    again.good();
+    assert_eq!(fs::read(lab.path("w.safetensors")).unwrap(), fs::read(lab.path("again.safetensors")).unwrap());
+}

@@ -157,6 +157,11 @@ impl Attack {
         codes.insert(u16::from(VOID), VOID);
         if let Some(name) = &self.data {
             let manifest = Manifest::find(name)?;
+            ensure!(
+                manifest.classes.len() <= classes,
+                "--data: found the {} classes of {name}, expected at most {classes}, the model's",
+                manifest.classes.len()
+            );
             codes = manifest.void.iter().map(|&value| (value, VOID)).collect();
             for (class, entry) in manifest.classes.iter().enumerate() {
                 let own = [class as u16];

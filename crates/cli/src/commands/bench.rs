@@ -14,7 +14,7 @@ use fireproof_report::{
 };
 use serde_json::json;
 
-use crate::options::{AttackOptions, DataOptions, ModelOptions};
+use crate::options::{AttackOptions, DataOptions, ModelOptions, tell_unused};
 use crate::progress::Display;
 use crate::workspace;
 
@@ -120,6 +120,7 @@ impl Bench {
             return Err(fireproof_report::ReportError::Exists { path: records }.into());
         }
         let plan = Plan::new(&self.settings(preset)?)?;
+        plan.subjects.iter().for_each(|subject| tell_unused(subject.path(), &subject.unused));
         if self.plan {
             return Ok(write!(out, "{}", self.planned(&plan)?)?);
         }

@@ -41,7 +41,7 @@ impl Doctor {
                 })
                 .collect();
             let all = json!({
-                "version": facts::VERSION, "commit": facts::commit(), "burn": BURN, "machine": facts::machine(), "threads": threads,
+                "version": facts::VERSION, "commit": facts::COMMIT, "burn": BURN, "machine": facts::machine(), "threads": threads,
                 "instructions": instructions, "freed_memory_kept": kept,
                 "memory_bytes": memory::machine().map(|(total, _)| total),
                 "memory_available_bytes": memory::machine().map(|(_, available)| available),
@@ -50,7 +50,7 @@ impl Doctor {
             });
             return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?);
         }
-        writeln!(out, "fireproof {}, commit {}, Burn {BURN}", facts::VERSION, facts::commit())?;
+        writeln!(out, "fireproof {}, commit {}, Burn {BURN}", facts::VERSION, facts::COMMIT)?;
         writeln!(out, "machine    {}", facts::machine())?;
         writeln!(out, "threads    {threads}")?;
         writeln!(

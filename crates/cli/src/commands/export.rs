@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use clap::Args;
 
-use crate::options::ModelOptions;
+use crate::options::{ModelOptions, tell_unused};
 
 /// Write weights under PyTorch's names.
 ///
@@ -32,6 +32,9 @@ impl Export {
         let extension = self.out.extension().and_then(|extension| extension.to_str());
         ensure!(extension == Some("safetensors"), "--out: found {}, expected a .safetensors file", self.out.display());
         let loaded = fireproof_models::load(&self.weights, &self.model.overrides(), &Device::flex())?;
+        if !loaded.report.described {
+            tell_unused(&self.weights, &loaded.report.unused);
+        }
         fireproof_models::save(&*loaded.network, &self.out, &loaded.report.extra)?;
         let parameters = loaded.network.layout();
         let values: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();

@@ -3,17 +3,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fireproof_report::{Format, Results, Table, merge, seeds};
 
-/// Make tables and the report of a finished run anew, or merge the shards of one.
+/// Make tables and the report of a finished run anew, merge the shards of one, or compare runs that differ in their seed.
 ///
-/// Several folders are the shards of a run (`bench --shard`); --out gets what one run over all images would have left.
+/// Several folders with --out are the shards of a run (`bench --shard`); --out gets what one run over all images would have
+/// left. Without --out they are runs of different seeds (`bench --seed`), and the table is the spread over them.
 /// Markdown and LaTeX tables go to standard output; html writes report.html, results.csv and the curves into the folder.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// The folder of a run, with results.json; or those of all its shards
+    /// The folder of a run, with results.json; or those of all its shards, or of runs with different seeds
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Where the merged run goes
@@ -42,7 +43,7 @@ impl Report {
                 }
                 merged
             }
-            (dirs, None) => bail!("--out: found none, expected a folder for the run merged of {} shards", dirs.len()),
+            (dirs, None) => return self.seeds(dirs),
         };
         if self.format == Format::Html {
             for file in fireproof_report::rewrite(dir)? {
@@ -59,5 +60,18 @@ impl Report {
             writeln!(out, "{}", table.render(self.format))?;
         }
         Ok(())
+    }
+
+    /// The spread over the seeds of several runs.
+    fn seeds(&self, dirs: &[PathBuf]) -> Result<()> {
+        ensure!(self.format != Format::Html, "--format: found html, expected markdown, latex or csv for several runs");
+        let runs = dirs.iter().map(|dir| Results::read(&dir.join(Results::FILE)));
+        let runs = runs.collect::<std::result::Result<Vec<_>, _>>()?;
+        let spread = seeds::table(&seeds::spread(runs.iter().flat_map(|run| &run.rows)));
+        let table = spread.context(
+            "found no attack with two seeds in these folders, expected runs that differ in --seed alone (or --out DIR, to \
+             merge the shards of one run)",
+        )?;
+        Ok(writeln!(std::io::stdout(), "{}", table.render(self.format))?)
     }
 }

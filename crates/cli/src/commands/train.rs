@@ -13,7 +13,7 @@ use fireproof_eval::Selection;
 use fireproof_models::{Architecture, Network};
 use serde_json::json;
 
-use crate::options::{DataOptions, ModelOptions};
+use crate::options::{DataOptions, ModelOptions, tell_unused};
 use crate::values::{Fraction, Size};
 
 /// Train a model by a recipe.
@@ -209,7 +209,7 @@ impl Train {
     fn network(&self, data: &dyn Dataset) -> Result<Box<dyn Network>> {
         let device = fireproof_tensor::device::open(&self.device)?;
         if let Some(file) = &self.weights {
-            return Ok(fireproof_models::load(file, &self.model.overrides(), &device)?.network);
+            return self.model.load(file, &device);
         }
         let classes: Vec<String> = data.classes().iter().map(|class| class.name.clone()).collect();
         let name = self.model.model.as_deref().unwrap_or("unet");
@@ -228,7 +228,8 @@ impl Train {
         }
         let mut network = fireproof_models::build(&architecture, self.seed, &device)?;
         if let Some(file) = &self.backbone {
-            fireproof_models::load_backbone(&mut *network, file)?;
+            let report = fireproof_models::load_backbone(&mut *network, file)?;
+            tell_unused(file, &report.unused);
         }
         Ok(network)
     }

@@ -9,6 +9,7 @@
 //! Files are untrusted: sizes are checked against the file's length and shapes against the network's before a
 //! tensor is allocated, and a network comes out whole or not at all.
 
+mod nearest;
 mod pytorch;
 mod recognise;
 mod safetensors;
@@ -182,6 +183,9 @@ fn recognise(path: &Path, shapes: &Shapes, name: Option<&str>) -> Result<Archite
     };
     let mut found = candidates.iter().filter_map(|d| Some((*d, (d.recognise)(shapes)?)));
     let Some((definition, Recognised { classes, input_channels, options })) = found.next() else {
+        if let Some(mismatch) = nearest::nearest(path, shapes, &candidates) {
+            return Err(mismatch);
+        }
         let some: Vec<&str> = shapes.names().take(4).collect();
         let names: Vec<&str> = candidates.iter().map(|d| d.name).collect();
         return Err(Error::format(

@@ -137,6 +137,32 @@ fn every_missing_and_misshapen_parameter_is_listed() {
 }
 
 #[test]
+fn a_network_that_lacks_the_very_parameters_it_is_known_by_is_told_what_it_lacks() {
+    let folder = folder();
+    let path = folder.path().join("weights.safetensors");
+    let lacking = |name: &str, gone: &[&str], reversed: &str| {
+        let mut architecture = Architecture::new(name, &["a", "b", "c", "d"].map(String::from)).unwrap();
+        architecture.options.insert("auxiliary".into(), 0);
+        let mut values = build(&architecture, 0, &device()).unwrap().parameters();
+        values.retain(|p| !gone.contains(&p.name.as_str()));
+        values.iter_mut().find(|p| p.name == reversed).unwrap().shape.reverse();
+        write(&path, &values, None);
+        refusal(&path, &Overrides::default())
+    };
+    let message = lacking("pspnet-resnet18", &["cls.0.weight", "layer2.0.conv1.weight"], "cls.4.weight");
+    for part in [
+        "does not fit model 'pspnet-resnet18': 3 problems",
+        "'cls.0.weight' [128, 1024, 3, 3] is missing",
+        "'layer2.0.conv1.weight' [128, 64, 3, 3] is missing",
+        "'cls.4.weight' has shape [1, 1, 128, 4], expected [4, 128, 1, 1]",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let message = lacking("deeplabv3-resnet18", &["backbone.conv1.weight", "classifier.4.bias"], "classifier.4.weight");
+    assert!(message.contains("does not fit model 'deeplabv3-resnet18': 3 problems"), "{message}");
+}
+
+#[test]
 fn parameters_that_do_not_fit_leave_the_network_as_it_was() {
     let mut network = build(&small_unet(), 0, &device()).unwrap();
     let before = network.parameters();
