@@ -76,7 +76,7 @@ fn transformed_weights(c: &mut Criterion) {
         for tile in [Tile::F2, Tile::F4] {
             let id = format!("{name}/{tile:?}");
             group(c, "weights").bench_function(&id, |b| {
-                b.iter(|| TransformedWeights::forward(tile, &w, shape.out_channels, shape.in_channels));
+                b.iter(|| TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels));
             });
         }
     }

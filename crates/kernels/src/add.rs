@@ -28,10 +28,46 @@ vectorized! {
     }
 }
 
+/// `out = max(0, a + b)`, number by number; NaN stays NaN. The end of a residual block.
+///
+/// ```
+/// let mut out = [0.0; 2];
+/// fireproof_kernels::add::add_relu(&[1.0, 2.0], &[3.0, -4.0], &mut out);
+/// assert_eq!(out, [4.0, 0.0]);
+/// ```
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_relu(a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert!(a.len() == out.len() && b.len() == out.len(), "the two terms of a sum and the sum");
+    let isa = Isa::current();
+    parallel::for_each_chunk(out, CHUNK, |i, out| {
+        let part = i * CHUNK..i * CHUNK + out.len();
+        rectified_sum(isa, &a[part.clone()], &b[part], out);
+    });
+}
+
+vectorized! {
+    fn rectified_sum<'a>(a: &'a [f32], b: &'a [f32], out: &'a mut [f32]) {
+        for ((a, b), out) in a.iter().zip(b).zip(out) {
+            let sum = *a + *b;
+            // Not `max`, which would drop a NaN.
+            *out = if sum < 0.0 { 0.0 } else { sum };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::numbers;
+
+    #[test]
+    fn a_rectified_sum_keeps_nan() {
+        let mut out = [0.0; 3];
+        add_relu(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &[1.0, f32::NEG_INFINITY, 0.0], &mut out);
+        assert!(out[0].is_nan() && out[1].is_nan() && out[2] == 0.0);
+    }
 
     #[test]
     fn a_sum_is_the_sum_of_its_terms() {
@@ -41,6 +77,9 @@ mod tests {
                 let mut sum = a.clone();
                 isa.force(|| add_assign(&mut sum, &b));
                 assert!((0..len).all(|i| sum[i] == a[i] + b[i]));
+                let mut rectified = vec![f32::NAN; len];
+                isa.force(|| add_relu(&a, &b, &mut rectified));
+                assert!((0..len).all(|i| rectified[i] == sum[i].max(0.0)));
             }
         }
     }

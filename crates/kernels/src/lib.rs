@@ -8,6 +8,7 @@
 #![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 
 pub mod activation;
+pub mod adaptive_pool;
 pub mod add;
 pub mod attack_step;
 pub mod batch_norm;
@@ -15,6 +16,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 mod epilogue;
 mod error;
+mod panel;
 pub mod parallel;
 pub mod pool;
 pub mod reduce;

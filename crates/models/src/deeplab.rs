@@ -11,7 +11,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use fireproof_tensor::ops::resize_bilinear;
+use fireproof_tensor::ops::{concat, resize_bilinear};
 
 use crate::fcn::{AUXILIARY, recognise_torchvision, torchvision_backbone};
 use crate::head::Head;
@@ -77,7 +77,7 @@ impl Aspp {
         let mut parts: Vec<_> = self.branches.iter().map(|branch| branch.forward(x.clone(), taps)).collect();
         let pooled = self.pooled.forward(adaptive_average_pool(x, 1), taps);
         parts.push(pooled.expand([n, WIDTH, height, width]));
-        let y = self.project.forward(Tensor::cat(parts, 1), taps);
+        let y = self.project.forward(concat(parts), taps);
         dropout(y, 0.5, taps)
     }
 }

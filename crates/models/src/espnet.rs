@@ -13,7 +13,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use fireproof_tensor::ops::Conv2dOptions;
+use fireproof_tensor::ops::{Conv2dOptions, concat};
 
 use crate::layers::{Activation, BatchNorm, Builder, Conv2d, ConvNorm, ConvSpec, ConvTranspose2d, PRelu, average_pool};
 use crate::weights::{Recognised, Shapes};
@@ -137,7 +137,7 @@ impl Esp {
             // The first branch has other channels and stays out of the sums.
             parts.push(if i >= 2 { parts[i - 1].clone() + y } else { y });
         }
-        let y = Tensor::cat(parts, 1);
+        let y = concat(parts);
         let y = if self.residual { y + x } else { y };
         self.after.forward(y, taps)
     }
@@ -208,34 +208,33 @@ impl EspNet {
 
 impl Forward for EspNet {
     fn forward(&self, images: Tensor<4>, taps: &mut Taps) -> Output {
-        let cat = |parts: Vec<Tensor<4>>| Tensor::cat(parts, 1);
         let half = average_pool(images.clone(), 3, 2, 1);
         let quarter = average_pool(half.clone(), 3, 2, 1);
 
         let x = self.level1.forward(images, taps);
         let x = taps.site("level1", x);
-        let b1 = self.b1.forward(cat(vec![x, half]), taps);
+        let b1 = self.b1.forward(concat(vec![x, half]), taps);
         let b1 = taps.site("b1", b1);
 
         let first = self.level2_down.forward(b1.clone(), taps);
         let x = self.level2.iter().fold(first.clone(), |x, esp| esp.forward(x, taps));
         let x = taps.site("level2", x);
-        let b2 = self.b2.forward(cat(vec![x, first, quarter]), taps);
+        let b2 = self.b2.forward(concat(vec![x, first, quarter]), taps);
         let b2 = taps.site("b2", b2);
 
         let first = self.level3_down.forward(b2.clone(), taps);
         let x = self.level3.iter().fold(first.clone(), |x, esp| esp.forward(x, taps));
         let x = taps.site("level3", x);
         // The other way round than a level above.
-        let b3 = self.b3.forward(cat(vec![first, x]), taps);
+        let b3 = self.b3.forward(concat(vec![first, x]), taps);
         let b3 = taps.site("b3", b3);
 
         let u3 = self.up3.forward(self.classifier3.forward(b3, taps));
-        let x = self.combine_act.forward(cat(vec![self.classifier2.forward(b2), u3]), taps);
+        let x = self.combine_act.forward(concat(vec![self.classifier2.forward(b2), u3]), taps);
         let x = self.combine.forward(x, taps);
         let x = taps.site("combine", x);
         let u2 = self.up2_act.forward(self.up2.forward(x), taps);
-        let x = self.fuse.forward(cat(vec![u2, b1]), taps);
+        let x = self.fuse.forward(concat(vec![u2, b1]), taps);
         let x = taps.site("fuse", x);
         self.classifier.forward(x).into()
     }

@@ -9,7 +9,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use fireproof_tensor::ops::resize_bilinear;
+use fireproof_tensor::ops::{concat, resize_bilinear};
 
 use crate::fcn::AUXILIARY;
 use crate::head::Head;
@@ -123,7 +123,7 @@ impl Forward for PspNet {
             let pooled = layer.forward(adaptive_average_pool(x.clone(), bins), taps);
             parts.push(resize_bilinear(pooled, [h, w], true));
         }
-        let x = taps.site("pyramid", Tensor::cat(parts, 1));
+        let x = taps.site("pyramid", concat(parts));
         Output { logits: resize(self.classifier.forward(x, taps)), auxiliary }
     }
 

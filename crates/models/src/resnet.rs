@@ -8,7 +8,6 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use fireproof_tensor::ops::relu;
 
 use crate::Taps;
 use crate::layers::{Activation, Builder, ConvNorm, ConvSpec, max_pool};
@@ -70,8 +69,9 @@ impl Block {
             Some(layer) => layer.forward(x.clone(), taps),
             None => x.clone(),
         };
-        let y = self.layers.iter().fold(x, |x, layer| layer.forward(x, taps));
-        relu(y + identity)
+        let (last, layers) = self.layers.split_last().expect("a block has layers");
+        let y = layers.iter().fold(x, |x, layer| layer.forward(x, taps));
+        last.forward_residual(y, identity, taps)
     }
 }
 

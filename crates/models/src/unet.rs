@@ -11,6 +11,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use fireproof_tensor::ops::concat;
 
 use crate::layers::{Activation, Builder, Conv2d, ConvNorm, ConvSpec, ConvTranspose2d, max_pool};
 use crate::weights::{Recognised, Shapes};
@@ -102,7 +103,7 @@ impl Forward for UNet {
         }
         for (j, (up, merge)) in self.up.iter().zip(&self.merge).enumerate() {
             let skip = skips.pop().expect("one skip a level");
-            x = Tensor::cat(vec![skip, up.forward(x)], 1);
+            x = concat(vec![skip, up.forward(x)]);
             x = merge.forward(x, taps);
             x = taps.site(&format!("merge.{j}"), x);
         }

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use clap::Args;
 use fireproof_attacks::{AttackConfig, Context, Start, View, build};
 use fireproof_models::{Architecture, Network, Taps};
-use fireproof_tensor::{Batch, memory, ops, random::Stream};
+use fireproof_tensor::{Batch, Victim, memory, ops, random::Stream};
 use serde_json::{Map, Value, json};
 
 /// Time a forward pass, a gradient, an attack step and a training step.
@@ -67,7 +67,6 @@ impl Speed {
         if let Some(base) = architecture.options.get_mut("base") {
             *base = self.base;
         }
-        let mut network = fireproof_models::build(&architecture, 0, &device)?;
         let batch = self.images(&device)?;
 
         let mut row = Map::new();
@@ -78,9 +77,13 @@ impl Speed {
         row.insert("threads".into(), threads.into());
         row.insert("fireproof".into(), fireproof_eval::facts::VERSION.into());
         row.insert("device".into(), self.device.clone().into());
-        self.frozen(&*network, &batch, &device, &mut row)?;
+        // An attack holds the victim alone, so the network that it was made from is dropped.
+        let victim = fireproof_models::build(&architecture, 0, &device)?.victim();
+        self.frozen(&victim, &batch, &device, &mut row)?;
+        drop(victim);
         // As in the PyTorch script: batch norm over a map pooled to a single pixel needs two images.
         if !self.skip_train && self.batch > 1 {
+            let mut network = fireproof_models::build(&architecture, 0, &device)?;
             row.insert("train_step_s".into(), self.training(&mut *network, &batch, &device)?.into());
         }
         row.insert("peak_rss_mib".into(), memory::peak().map_or(Value::Null, |bytes| (bytes >> 20).into()));
@@ -102,12 +105,11 @@ impl Speed {
 
     fn frozen(
         &self,
-        network: &dyn Network,
+        victim: &Box<dyn Victim + Send + Sync>,
         batch: &Batch,
         device: &Device,
         row: &mut Map<String, Value>,
     ) -> Result<()> {
-        let victim = network.victim();
         let forward = self.median(device, || {
             victim.logits(batch.images.clone())?;
             Ok(())
@@ -132,7 +134,7 @@ impl Speed {
             moments.borrow_mut().push(Instant::now());
         };
         let context = Context { observer: Some(&observer), ..Context::new(0) };
-        build(&config)?.run(&victim, batch, &context)?;
+        build(&config)?.run(victim, batch, &context)?;
         let moments = moments.into_inner();
         let intervals = moments.windows(2).skip(1).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
         row.insert("segpgd_step_s".into(), median(intervals).into());

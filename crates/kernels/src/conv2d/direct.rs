@@ -3,7 +3,8 @@
 use super::register_tile::{BLOCK, Sum, TapOffset, block};
 use super::stencil::{Stencil, Tap, meets};
 use super::tile::Tile;
-use crate::epilogue::{Activation, Epilogue};
+use super::write::Write;
+use crate::epilogue::Epilogue;
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, Simd};
@@ -160,9 +161,12 @@ impl Kernel for Job<'_> {
                 taps.iter().filter(reads).copied().collect()
             })
             .collect();
+        let tap_weights = stencil.in_channels * BLOCK;
         let offsets: Vec<Vec<TapOffset>> = phases
             .iter()
-            .map(|taps| taps.iter().map(|&t| TapOffset { input: layout.offset(t), weight: t.weight * BLOCK }).collect())
+            .map(|taps| {
+                taps.iter().map(|&t| TapOffset { input: layout.offset(t), weight: t.weight * tap_weights }).collect()
+            })
             .collect();
         let rows_read = layout.rows_read(size[0], phases.iter().flatten().copied());
 
@@ -182,7 +186,7 @@ impl Kernel for Job<'_> {
         let blocks = outputs.div_ceil(BLOCK);
         let mut tile = Scratch::new(plan.in_chunk * layout.plane + 2 * S::LANES);
         let mut sums = Scratch::new(blocks * offsets.len() * BLOCK * sum_plane);
-        let weight_plane = stencil.kernel_taps * BLOCK;
+        let block_weights = stencil.kernel_taps * tap_weights;
         let all_blocks = stencil.out_channels.div_ceil(BLOCK);
         let in_plane = stencil.in_size[0] * stencil.in_size[1];
         for channel in (0..stencil.in_channels).step_by(plan.in_chunk) {
@@ -195,16 +199,15 @@ impl Kernel for Job<'_> {
                 layout.fill(s, source, stencil.in_size, channels, start, &rows_read, tile);
             }
             for (phase, taps) in offsets.iter().enumerate() {
-                let sum = Sum { channels, plane: layout.plane, weight_plane, taps };
+                let sum = Sum { channels, plane: layout.plane, weight_plane: BLOCK, taps };
                 // Groups of vectors outside, output channels inside: the input stays in L1 and the weights stream.
                 // With one block of channels nothing is read twice, and wider register tiles serve its few channels.
                 let together = if blocks > 1 { TOGETHER } else { vectors.max(1) };
                 for first in (0..vectors).step_by(together) {
                     let starts = &starts[first..vectors.min(first + together)];
                     for b in 0..blocks {
-                        let w = ((group * all_blocks + first_out / BLOCK + b) * stencil.in_channels + channel)
-                            * weight_plane;
-                        let weights = &weights[w..w + channels * weight_plane];
+                        let w = (group * all_blocks + first_out / BLOCK + b) * block_weights;
+                        let weights = &weights[w..w + block_weights][channel * BLOCK..];
                         let to = (b * offsets.len() + phase) * BLOCK * sum_plane + first * S::LANES;
                         let sums = &mut sums[to..];
                         // SAFETY: every start is a grid point of the tile or a place between its rows, to which the
@@ -231,165 +234,6 @@ impl Kernel for Job<'_> {
         for channel in 0..outputs {
             let first = (channel / BLOCK * offsets.len() * BLOCK + channel % BLOCK) * sum_plane;
             write.channel(s, group * stencil.out_channels + first_out + channel, &sums[first..]);
-        }
-    }
-}
-
-/// Writes the sums of one job to their place in the output.
-struct Write<'a> {
-    stencil: &'a Stencil,
-    epilogue: Epilogue<'a>,
-    target: Shared<'a, f32>,
-    image: usize,
-    start: [usize; 2],
-    size: [usize; 2],
-    sum_plane: usize,
-    sum_stride: usize,
-}
-
-impl Write<'_> {
-    /// `sums` are those of the channel in phase 0; the other phases follow in steps of `BLOCK` planes.
-    #[inline(always)]
-    fn channel<S: Simd>(&self, s: S, channel: usize, sums: &[f32]) {
-        let [height, width] = self.stencil.out_size;
-        let [step_y, step_x] = self.stencil.out_stride;
-        let plane = (self.image * self.stencil.groups * self.stencil.out_channels + channel) * height * width;
-        let finish = Finish::new(s, &self.epilogue, channel);
-        for row in 0..self.size[0] {
-            for phase_y in 0..step_y {
-                let y = (self.start[0] + row) * step_y + phase_y;
-                if y >= height {
-                    break;
-                }
-                let x = self.start[1] * step_x;
-                let count = (self.size[1] * step_x).min(width - x);
-                let at = plane + y * width + x;
-                let sums = &sums[phase_y * step_x * BLOCK * self.sum_plane + row * self.sum_stride..];
-                let residual = self.epilogue.residual.map(|r| &r[at..at + count]);
-                // SAFETY: `count` numbers of this row belong to this job alone; each phase of the sums holds `size[1]`
-                // of them, rounded up to a vector.
-                unsafe {
-                    let to = self.target.pointer(at);
-                    let sums = sums.as_ptr();
-                    match step_x {
-                        1 => finish.row(s, sums, residual, to, count),
-                        _ => finish.phases(s, sums, BLOCK * self.sum_plane, step_x, residual, to, count),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The epilogue of one channel.
-struct Finish<S: Simd> {
-    bias: S::V,
-    slope: S::V,
-    activation: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    None,
-    Relu,
-    PRelu,
-}
-
-impl<S: Simd> Finish<S> {
-    #[inline(always)]
-    fn new(s: S, epilogue: &Epilogue<'_>, channel: usize) -> Self {
-        let (activation, slope) = match epilogue.activation {
-            Activation::None => (Kind::None, 0.0),
-            Activation::Relu => (Kind::Relu, 0.0),
-            Activation::PRelu(slopes) => (Kind::PRelu, slopes[channel]),
-        };
-        let bias = match epilogue.bias {
-            Some(bias) => bias[channel],
-            None => 0.0,
-        };
-        Finish { bias: s.splat(bias), slope: s.splat(slope), activation }
-    }
-
-    #[inline(always)]
-    fn apply(&self, s: S, sum: S::V, residual: Option<S::V>) -> S::V {
-        let mut v = s.add(sum, self.bias);
-        if let Some(residual) = residual {
-            v = s.add(v, residual);
-        }
-        match self.activation {
-            Kind::None => v,
-            Kind::Relu => s.relu(v),
-            Kind::PRelu => s.fma(self.slope, s.min(s.zero(), v), s.relu(v)),
-        }
-    }
-
-    /// # Safety
-    /// `sums` holds `count` numbers rounded up to whole vectors, `to` is valid for `count`, `residual` as long.
-    #[inline(always)]
-    #[allow(clippy::manual_map, reason = "vectors in closures are not inlined reliably")]
-    unsafe fn row(&self, s: S, sums: *const f32, residual: Option<&[f32]>, to: *mut f32, count: usize) {
-        let mut i = 0;
-        // SAFETY: the caller's promise; no access goes behind `count`, but for whole vectors of `sums`.
-        unsafe {
-            while i < count {
-                let n = (count - i).min(S::LANES);
-                let sum = s.load(sums.add(i));
-                if n == S::LANES {
-                    let residual = match residual {
-                        Some(r) => Some(s.load(r.as_ptr().add(i))),
-                        None => None,
-                    };
-                    s.store(to.add(i), self.apply(s, sum, residual));
-                } else {
-                    let residual = match residual {
-                        Some(r) => Some(s.load_partial(r.as_ptr().add(i), n)),
-                        None => None,
-                    };
-                    s.store_partial(to.add(i), n, self.apply(s, sum, residual));
-                }
-                i += n;
-            }
-        }
-    }
-
-    /// Writes number `q` of phase `p` to place `q · phases + p`.
-    ///
-    /// # Safety
-    /// As for [`Finish::row`], for the sums of every phase, `phase_stride` numbers apart.
-    #[inline(always)]
-    unsafe fn phases(
-        &self,
-        s: S,
-        sums: *const f32,
-        phase_stride: usize,
-        phases: usize,
-        residual: Option<&[f32]>,
-        to: *mut f32,
-        count: usize,
-    ) {
-        let mut row = [0.0f32; 2 * crate::simd::MAX_LANES];
-        let mut i = 0;
-        // SAFETY: the caller's promise: `q` stays below the number of sums of a phase, rounded up to whole vectors.
-        unsafe {
-            if phases == 2 {
-                while i < count {
-                    let (a, b) = s.interleave(s.load(sums.add(i / 2)), s.load(sums.add(phase_stride + i / 2)));
-                    s.store(row.as_mut_ptr(), a);
-                    s.store(row.as_mut_ptr().add(S::LANES), b);
-                    let n = (count - i).min(2 * S::LANES);
-                    self.row(s, row.as_ptr(), residual.map(|r| &r[i..]), to.add(i), n);
-                    i += n;
-                }
-            } else {
-                while i < count {
-                    let n = (count - i).min(S::LANES);
-                    for (k, x) in row.iter_mut().enumerate().take(n) {
-                        *x = *sums.add((i + k) % phases * phase_stride + (i + k) / phases);
-                    }
-                    self.row(s, row.as_ptr(), residual.map(|r| &r[i..]), to.add(i), n);
-                    i += n;
-                }
-            }
         }
     }
 }

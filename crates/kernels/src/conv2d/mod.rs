@@ -1,27 +1,31 @@
 //! Two-dimensional convolution: forward, input gradient, weight gradient, bias gradient.
 //!
 //! Layers with 3×3 kernels and stride 1 use [`winograd`](crate::winograd) where a fixed table says so and the weights'
-//! [`Winograd`] limit allows it; everything else is summed directly by register tiles over a zero-padded copy of a part
-//! of the input.
+//! [`Winograd`] limit allows it, dilated ones as interleaved dense images; everything else is summed directly by register
+//! tiles over a zero-padded copy of a part of the input.
 
 mod algorithm;
 mod direct;
+mod gemm;
+mod interleave;
 mod register_tile;
 mod shape;
 mod stencil;
 mod tile;
 mod weight_gradient;
 mod weights;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use algorithm::Winograd;
+pub use algorithm::{WINOGRAD_VARIABLE, Winograd};
 pub use shape::Conv2dShape;
 pub use weights::PackedWeights;
 
+use crate::scratch::Scratch;
 use crate::{Epilogue, winograd};
-use algorithm::winograd_tile;
+use algorithm::Algorithm;
 use stencil::Stencil;
 
 /// `out = activation(x ∗ weights + bias + residual)`: `x` is `[batch, in_channels, height, width]`, `out`
@@ -46,9 +50,17 @@ pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue
     weights.check(shape);
     check_epilogue(&epilogue, shape.out_channels, out.len());
     let size = [shape.out_height(), shape.out_width()];
-    match winograd_tile(shape, weights.winograd(), shape.in_channels, shape.out_channels, size) {
-        Some(tile) => winograd::forward(shape, x, weights.forward_frequencies(tile), epilogue, out),
-        None => direct::run(&Stencil::forward(shape), x, weights.forward(), epilogue, out),
+    match Algorithm::new(shape, weights.winograd(), shape.in_channels, shape.out_channels, size) {
+        Algorithm::Winograd(tile) => winograd::forward(shape, x, weights.frequencies(tile), epilogue, out),
+        Algorithm::Interleaved(tile, parts) => {
+            let input = split(&parts, [shape.height, shape.width], shape.in_channels, x);
+            let residual = epilogue.residual.map(|residual| split(&parts, size, shape.out_channels, residual));
+            let epilogue = Epilogue { residual: residual.as_deref(), ..epilogue };
+            let mut output = Scratch::new(parts.len(size, shape.out_channels));
+            winograd::forward(&parts.dense, &input, weights.frequencies(tile), epilogue, &mut output);
+            parts.join(size, shape.out_channels, &output, out);
+        }
+        Algorithm::Taps => sum_taps(&Stencil::forward(shape), x, weights.forward(), epilogue, out),
     }
 }
 
@@ -61,11 +73,19 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &PackedWei
     check(shape, grad_in, grad_out);
     weights.check(shape);
     let size = [shape.height, shape.width];
-    match winograd_tile(shape, weights.winograd(), shape.out_channels, shape.in_channels, size) {
-        Some(tile) => winograd::input_gradient(shape, grad_out, weights.gradient_frequencies(tile), grad_in),
-        None => {
+    match Algorithm::new(shape, weights.winograd(), shape.out_channels, shape.in_channels, size) {
+        Algorithm::Winograd(tile) => {
+            winograd::input_gradient(shape, grad_out, weights.frequencies(tile), grad_in);
+        }
+        Algorithm::Interleaved(tile, parts) => {
+            let input = split(&parts, [shape.out_height(), shape.out_width()], shape.out_channels, grad_out);
+            let mut output = Scratch::new(parts.len(size, shape.in_channels));
+            winograd::input_gradient(&parts.dense, &input, weights.frequencies(tile), &mut output);
+            parts.join(size, shape.in_channels, &output, grad_in);
+        }
+        Algorithm::Taps => {
             let stencil = Stencil::input_gradient(shape);
-            direct::run(&stencil, grad_out, weights.gradient(), Epilogue::default(), grad_in);
+            sum_taps(&stencil, grad_out, weights.gradient(), Epilogue::default(), grad_in);
         }
     }
 }
@@ -92,7 +112,7 @@ pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilo
     check(shape, out, x);
     weights.check(shape);
     check_epilogue(&epilogue, shape.in_channels, out.len());
-    direct::run(&Stencil::input_gradient(shape), x, weights.gradient(), epilogue, out);
+    sum_taps(&Stencil::input_gradient(shape), x, weights.gradient(), epilogue, out);
 }
 
 /// The gradient at the weights, `[out_channels, in_channels / groups, kernel[0], kernel[1]]`, summed over the batch;
@@ -101,10 +121,10 @@ pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilo
 /// # Panics
 /// As [`forward`].
 pub fn weight_gradient(shape: &Conv2dShape, x: &[f32], grad_out: &[f32], grad_weights: &mut [f32]) {
-    weight_gradient_within(Winograd::default(), shape, x, grad_out, grad_weights);
+    weight_gradient_within(Winograd::current(), shape, x, grad_out, grad_weights);
 }
 
-/// [`weight_gradient`] with another limit on Winograd tiles than the default [`Winograd::F4`], as
+/// [`weight_gradient`] with another limit on Winograd tiles than [`Winograd::current`], as
 /// [`PackedWeights::with_winograd`] for the other passes.
 ///
 /// # Panics
@@ -119,9 +139,14 @@ pub fn weight_gradient_within(
     check(shape, x, grad_out);
     assert_eq!(grad_weights.len(), shape.weights_len(), "weight gradient of {shape:?}");
     let size = [shape.out_height(), shape.out_width()];
-    match winograd_tile(shape, limit, shape.in_channels, shape.out_channels, size) {
-        Some(tile) => winograd::weight_gradient(shape, tile, x, grad_out, grad_weights),
-        None => weight_gradient::run(&Stencil::forward(shape), x, grad_out, grad_weights),
+    match Algorithm::new(shape, limit, shape.in_channels, shape.out_channels, size) {
+        Algorithm::Winograd(tile) => winograd::weight_gradient(shape, tile, x, grad_out, grad_weights),
+        Algorithm::Interleaved(tile, parts) => {
+            let x = split(&parts, [shape.height, shape.width], shape.in_channels, x);
+            let grad_out = split(&parts, size, shape.out_channels, grad_out);
+            winograd::weight_gradient(&parts.dense, tile, &x, &grad_out, grad_weights);
+        }
+        Algorithm::Taps => weight_gradient::run(&Stencil::forward(shape), x, grad_out, grad_weights),
     }
 }
 
@@ -135,6 +160,20 @@ pub fn weight_gradient_within(
 pub fn bias_gradient(shape: &Conv2dShape, grad_out: &[f32], grad_bias: &mut [f32]) {
     assert_eq!(grad_out.len(), shape.output_len(), "numbers on the output side of {shape:?}");
     crate::reduce::channel_sums(grad_out, shape.batch, shape.out_channels, grad_bias);
+}
+
+fn sum_taps(stencil: &Stencil, source: &[f32], weights: &[f32], epilogue: Epilogue<'_>, target: &mut [f32]) {
+    if gemm::suits(stencil) {
+        gemm::run(stencil, source, weights, epilogue, target);
+    } else {
+        direct::run(stencil, source, weights, epilogue, target);
+    }
+}
+
+fn split(parts: &interleave::Interleave, size: [usize; 2], channels: usize, whole: &[f32]) -> Scratch {
+    let mut split = Scratch::new(parts.len(size, channels));
+    parts.split(size, channels, whole, &mut split);
+    split
 }
 
 fn check(shape: &Conv2dShape, input: &[f32], output: &[f32]) {

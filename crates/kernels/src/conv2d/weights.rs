@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// They serve the forward pass and the input gradient, every batch and every image size; each form is made when it is
 /// first needed.
 pub struct PackedWeights {
-    weights: Vec<f32>,
+    weights: Box<dyn AsRef<[f32]> + Send + Sync>,
     in_channels: usize,
     out_channels: usize,
     groups: usize,
@@ -18,8 +18,7 @@ pub struct PackedWeights {
     forward: OnceLock<Vec<f32>>,
     gradient: OnceLock<Vec<f32>>,
     /// For F(2×2) and F(4×4).
-    forward_frequencies: [OnceLock<TransformedWeights>; 2],
-    gradient_frequencies: [OnceLock<TransformedWeights>; 2],
+    frequencies: [OnceLock<TransformedWeights>; 2],
 }
 
 impl PackedWeights {
@@ -29,22 +28,29 @@ impl PackedWeights {
     /// # Panics
     /// If the number of weights is not the shape's.
     pub fn new(shape: &Conv2dShape, weights: &[f32]) -> Self {
-        assert_eq!(weights.len(), shape.weights_len(), "weights of {shape:?}");
+        Self::sharing(shape, weights.to_vec())
+    }
+
+    /// As [`new`](PackedWeights::new), without a copy of the weights, whose numbers must stay as they are.
+    ///
+    /// # Panics
+    /// As [`new`](PackedWeights::new).
+    pub fn sharing(shape: &Conv2dShape, weights: impl AsRef<[f32]> + Send + Sync + 'static) -> Self {
+        assert_eq!(weights.as_ref().len(), shape.weights_len(), "weights of {shape:?}");
         PackedWeights {
-            weights: weights.to_vec(),
+            weights: Box::new(weights),
             in_channels: shape.in_channels,
             out_channels: shape.out_channels,
             groups: shape.groups,
             kernel: shape.kernel,
-            winograd: Winograd::default(),
+            winograd: Winograd::current(),
             forward: OnceLock::new(),
             gradient: OnceLock::new(),
-            forward_frequencies: Default::default(),
-            gradient_frequencies: Default::default(),
+            frequencies: Default::default(),
         }
     }
 
-    /// The same weights with another limit on Winograd tiles; the default is [`Winograd::F4`].
+    /// The same weights with another limit on Winograd tiles than [`Winograd::current`].
     pub fn with_winograd(self, limit: Winograd) -> Self {
         PackedWeights { winograd: limit, ..self }
     }
@@ -56,7 +62,7 @@ impl PackedWeights {
 
     /// The weights as they were given.
     pub fn as_slice(&self) -> &[f32] {
-        &self.weights
+        (*self.weights).as_ref()
     }
 
     /// # Panics
@@ -69,7 +75,7 @@ impl PackedWeights {
         assert_eq!(ours, theirs, "weights packed for (input channels, output channels, groups, kernel)");
     }
 
-    /// `[group][output channel / BLOCK][input channel][tap][BLOCK]`, zeros behind the last output channel.
+    /// `[group][output channel / BLOCK][tap][input channel][BLOCK]`, zeros behind the last output channel.
     pub(super) fn forward(&self) -> &[f32] {
         self.forward.get_or_init(|| {
             let inputs = self.in_channels / self.groups;
@@ -91,29 +97,23 @@ impl PackedWeights {
         })
     }
 
-    /// Transformed for Winograd's forward pass.
-    pub(super) fn forward_frequencies(&self, tile: Tile) -> &TransformedWeights {
-        self.forward_frequencies[tile as usize]
-            .get_or_init(|| TransformedWeights::forward(tile, &self.weights, self.out_channels, self.in_channels))
-    }
-
-    /// Transformed for Winograd's input gradient.
-    pub(super) fn gradient_frequencies(&self, tile: Tile) -> &TransformedWeights {
-        self.gradient_frequencies[tile as usize].get_or_init(|| {
-            TransformedWeights::input_gradient(tile, &self.weights, self.out_channels, self.in_channels)
-        })
+    /// Transformed for Winograd.
+    pub(super) fn frequencies(&self, tile: Tile) -> &TransformedWeights {
+        self.frequencies[tile as usize]
+            .get_or_init(|| TransformedWeights::new(tile, self.as_slice(), self.out_channels, self.in_channels))
     }
 
     fn pack(&self, outputs: usize, inputs: usize, at: impl Fn(usize, usize, usize, usize) -> usize) -> Vec<f32> {
         let taps = self.kernel[0] * self.kernel[1];
         let blocks = outputs.div_ceil(BLOCK);
+        let weights = self.as_slice();
         let mut packed = vec![0.0; self.groups * blocks * inputs * taps * BLOCK];
         for (chunk, target) in packed.chunks_exact_mut(inputs * taps * BLOCK).enumerate() {
             let (group, block) = (chunk / blocks, chunk % blocks);
             for (row, target) in target.chunks_exact_mut(BLOCK).enumerate() {
-                let (input, tap) = (row / taps, row % taps);
+                let (tap, input) = (row / inputs, row % inputs);
                 for (m, target) in target.iter_mut().enumerate().take(outputs - block * BLOCK) {
-                    *target = self.weights[at(group, block * BLOCK + m, input, tap)];
+                    *target = weights[at(group, block * BLOCK + m, input, tap)];
                 }
             }
         }

@@ -88,6 +88,19 @@ pub trait Simd: sealed::Sealed + Copy + Send + Sync + 'static {
     /// `count <= LANES`, and `target` is valid for writing `count` numbers.
     unsafe fn store_partial(self, target: *mut f32, count: usize, v: Self::V);
 
+    /// Asks for the cache line at `place`, which may be any address, to be brought near.
+    #[inline(always)]
+    fn prefetch(self, place: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch never faults, and SSE is part of the architecture.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = place;
+    }
+
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.

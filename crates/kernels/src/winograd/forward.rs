@@ -5,7 +5,7 @@ use super::output::transform_output;
 use super::products::{CHANNELS, PANEL, multiply};
 use super::staging::staging_len;
 use super::tiling::{Planes, Tiling, spread};
-use super::weights::TransformedWeights;
+use super::weights::{Filters, TransformedWeights};
 use super::{Lanes, Tile};
 use crate::epilogue::Epilogue;
 use crate::parallel::{self, Shared};
@@ -26,16 +26,28 @@ const SHARED_NUMBERS: usize = 8_000_000;
 /// Jobs that the channels of such a batch are cut into.
 const CHANNEL_JOBS: usize = 8;
 
-/// A convolution by tiles. `x` and `out` have the numbers of the planes.
-pub(super) fn convolve(planes: Planes, x: &[f32], weights: &TransformedWeights, epilogue: Epilogue, out: &mut [f32]) {
-    let (found, expected) =
-        ((weights.input_channels, weights.output_channels), (planes.input_channels, planes.output_channels));
-    assert_eq!(found, expected, "input and output channels of the transformed weights");
+/// A convolution by tiles, with the filters as they are or, for the input gradient, `flipped`. `x` and `out` have the numbers
+/// of the planes.
+pub(super) fn convolve(
+    planes: Planes,
+    x: &[f32],
+    weights: &TransformedWeights,
+    flipped: bool,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
+    let found = if flipped {
+        (weights.output_channels, weights.input_channels)
+    } else {
+        (weights.input_channels, weights.output_channels)
+    };
+    let expected = (planes.input_channels, planes.output_channels);
+    assert_eq!(found, expected, "channels of the transformed weights");
     assert_eq!(out.len(), planes.images * planes.output_channels * planes.output[0] * planes.output[1], "output");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()), "residual as large as the output");
     let isa = Isa::current();
     let tiling = Tiling::new(planes, weights.tile.outputs(), isa.dispatch(Lanes));
-    let pass = Pass { isa, tiling, x, weights, epilogue, out: Shared::new(out) };
+    let pass = Pass { isa, tiling, x, weights, flipped, epilogue, out: Shared::new(out) };
     match weights.tile {
         Tile::F2 => pass.run::<2>(),
         Tile::F4 => pass.run::<4>(),
@@ -48,11 +60,17 @@ struct Pass<'a> {
     tiling: Tiling,
     x: &'a [f32],
     weights: &'a TransformedWeights,
+    flipped: bool,
     epilogue: Epilogue<'a>,
     out: Shared<'a, f32>,
 }
 
 impl Pass<'_> {
+    /// One frequency's weights for the channels of the result from `first` on.
+    fn filters(&self, frequency: usize, first: usize) -> Filters {
+        if self.flipped { self.weights.flipped(frequency, first) } else { self.weights.forward(frequency, first) }
+    }
+
     fn run<const M: usize>(self) {
         let tiling = &self.tiling;
         let per_group = tiling.frequencies() * tiling.lanes;
@@ -103,7 +121,7 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Pass { tiling, x, weights, epilogue, out, .. } = &self.pass;
+        let Pass { tiling, x, epilogue, out, .. } = &self.pass;
         let block = tiling.block(self.first, self.count);
         let planes = &tiling.planes;
         let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
@@ -124,7 +142,7 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
                         input.add(f * spectrum.stride),
                         block.groups,
                         planes.input_channels,
-                        weights.data[f * weights.stride + first * planes.input_channels..].as_ptr(),
+                        self.pass.filters(f, first),
                         channels.len().div_ceil(CHANNELS),
                         products.add(f * stride),
                     );
@@ -160,7 +178,7 @@ impl<const M: usize> Kernel for Step<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Pass { tiling, x, weights, epilogue, out, .. } = &self.pass;
+        let Pass { tiling, x, epilogue, out, .. } = &self.pass;
         let planes = &tiling.planes;
         let block = tiling.block(self.first, self.count);
         let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
@@ -175,7 +193,7 @@ impl<const M: usize> Kernel for Step<'_, M> {
                 }
             }
             Work::Products(f) => {
-                let weights = weights.data[f * weights.stride..].as_ptr();
+                let weights = self.pass.filters(f, 0);
                 let blocks = planes.output_channels.div_ceil(CHANNELS);
                 // SAFETY: the buffers have the sizes that the strides say, and this job alone writes this frequency.
                 unsafe {

@@ -1,8 +1,9 @@
 //! The transform of the input: image rows to frequencies with a tile per lane.
 
 use super::staging::{load_columns, packed_row, staging_len};
-use super::tiling::{Block, Run, Tiling, panels, spread};
+use super::tiling::{Block, Run, Tiling, spread};
 use super::transform::{self, points};
+use crate::panel::panels;
 use crate::simd::Simd;
 use std::ops::Range;
 

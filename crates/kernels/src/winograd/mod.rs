@@ -20,7 +20,9 @@
 //! matrices near 1 and the error near that of a direct sum (the tests ask for 2·10⁻⁵ of the largest output).
 //! F(2×2) has the points 0, ±1, ∞.
 //!
-//! The input gradient is the same convolution with flipped filters and the channels' roles exchanged. For the weight
+//! The input gradient is the same convolution with flipped filters and the channels' roles exchanged. As the points come in
+//! pairs of inverses, the frequencies of a flipped filter are those of the filter in another order, so one set of
+//! transformed weights serves both passes. For the weight
 //! gradient the bilinear form is differentiated by `g`: `dg = Gᵀ [ (A dy) ⊙ (Bᵀ d) ]`, the products of all tiles summed
 //! before the one transform by `Gᵀ`.
 //!
@@ -85,17 +87,15 @@ pub fn serves(shape: &Conv2dShape) -> bool {
 /// `[batch, out_channels, out_height, out_width]`.
 ///
 /// # Panics
-/// If [`serves`] refuses the shape, the weights are not [`TransformedWeights::forward`] of this shape, or a slice has
-/// another length.
+/// If [`serves`] refuses the shape, the weights are not those of this shape, or a slice has another length.
 pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &TransformedWeights, epilogue: Epilogue, out: &mut [f32]) {
-    forward::convolve(planes(shape), x, weights, epilogue, out);
+    forward::convolve(planes(shape), x, weights, false, epilogue, out);
 }
 
 /// The gradient at the input for a gradient `grad_out` at the output.
 ///
 /// # Panics
-/// If [`serves`] refuses the shape, the weights are not [`TransformedWeights::input_gradient`] of this shape, or a slice
-/// has another length.
+/// If [`serves`] refuses the shape, the weights are not those of this shape, or a slice has another length.
 pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &TransformedWeights, grad_x: &mut [f32]) {
     let forward = planes(shape);
     let planes = Planes {
@@ -106,7 +106,7 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &Transform
         padding: forward.padding.map(|p| 2 - p),
         ..forward
     };
-    forward::convolve(planes, grad_out, weights, Epilogue::default(), grad_x);
+    forward::convolve(planes, grad_out, weights, true, Epilogue::default(), grad_x);
 }
 
 /// The gradient at the weights, `[out_channels, in_channels, 3, 3]`, summed over the batch, for a gradient `grad_out` at the

@@ -100,7 +100,7 @@ proptest! {
         // Rounding is relative to the sum before bias and activation, which may cancel most of it.
         let scale = sums.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         on_every_isa(|isa| {
-            let weights = TransformedWeights::forward(tile, &w, shape.out_channels, shape.in_channels);
+            let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
             for (wanted, epilogue) in wanted.iter().zip(epilogues) {
                 let mut out = vec![f32::NAN; shape.output_len()];
                 forward(&shape, &x, &weights, epilogue, &mut out);
@@ -116,7 +116,7 @@ proptest! {
         let (w, y) = (numbers(seed, shape.weights_len()), numbers(seed ^ 1, shape.output_len()));
         let wanted = reference(shape.input_len(), |out| products(&shape, |o, i, k| out[i] += y[o] as f64 * w[k] as f64));
         on_every_isa(|isa| {
-            let weights = TransformedWeights::input_gradient(tile, &w, shape.out_channels, shape.in_channels);
+            let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
             let mut found = vec![f32::NAN; shape.input_len()];
             input_gradient(&shape, &y, &weights, &mut found);
             let error = relative_error(&found, &wanted);
@@ -145,11 +145,10 @@ proptest! {
         on_every_isa(|isa| {
             let run = |threads: usize, shape: &Conv2dShape, x: &[f32], y: &[f32]| {
                 with_threads(threads, || isa.force(|| {
-                    let there = TransformedWeights::forward(tile, &w, shape.out_channels, shape.in_channels);
-                    let back = TransformedWeights::input_gradient(tile, &w, shape.out_channels, shape.in_channels);
+                    let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
                     let (mut out, mut gradient) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
-                    forward(shape, x, &there, Epilogue::default(), &mut out);
-                    input_gradient(shape, y, &back, &mut gradient);
+                    forward(shape, x, &weights, Epilogue::default(), &mut out);
+                    input_gradient(shape, y, &weights, &mut gradient);
                     [out, gradient].map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
                 }))
             };
@@ -176,13 +175,12 @@ proptest! {
         x[input] = poison;
         y[output] = poison;
         on_every_isa(|isa| {
-            let there = TransformedWeights::forward(tile, &w, shape.out_channels, shape.in_channels);
-            let back = TransformedWeights::input_gradient(tile, &w, shape.out_channels, shape.in_channels);
+            let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
             let (mut out, mut gradient) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
             let relu = Epilogue { activation: Activation::Relu, ..Epilogue::default() };
             let activation = if infinite { Epilogue::default() } else { relu };
-            forward(&shape, &x, &there, activation, &mut out);
-            input_gradient(&shape, &y, &back, &mut gradient);
+            forward(&shape, &x, &weights, activation, &mut out);
+            input_gradient(&shape, &y, &weights, &mut gradient);
             products(&shape, |o, i, _| {
                 assert!(i != input || !out[o].is_finite(), "{isa:?} {tile:?} {shape:?}: output {o} hides {poison}");
                 assert!(o != output || !gradient[i].is_finite(), "{isa:?} {tile:?} {shape:?}: gradient {i} hides {poison}");
@@ -201,7 +199,7 @@ fn large_layers_agree_with_a_sampled_sum() {
         let (x, w) = (numbers(1, shape.input_len()), numbers(2, shape.weights_len()));
         for tile in [Tile::F2, Tile::F4] {
             on_every_isa(|isa| {
-                let weights = TransformedWeights::forward(tile, &w, shape.out_channels, shape.in_channels);
+                let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
                 let mut out = vec![f32::NAN; shape.output_len()];
                 forward(&shape, &x, &weights, Epilogue::default(), &mut out);
                 let gradient = |threads| {

@@ -158,15 +158,3 @@ impl Tiling {
 pub(super) fn spread(len: usize) -> usize {
     len.saturating_sub(48).next_multiple_of(1024) + 48
 }
-
-/// How the vectors of a block are cut into panels of one register tile's width: `(first, width)`, widths at most `most`.
-pub(super) fn panels(vectors: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let left = vectors - first;
-        // Two panels of two beat three and one.
-        let width = if left == 4 && most == 3 { 2 } else { left.min(most) };
-        first += width;
-        (width > 0).then_some((first - width, width))
-    })
-}

@@ -19,8 +19,10 @@ pub(super) const fn filter_matrix(m: usize) -> [[f32; 3]; 6] {
     if m == 2 {
         return [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0], [0.0; 3], [0.0; 3]];
     }
-    // 1 / (p · Π (p − q)) over the other finite points q, for p = ±1/√2 and ±√2.
-    let (a, b) = (-2.0 / 3.0, 1.0 / 6.0);
+    // 1 / (p · Π (p − q)) over the other finite points q, which is −2/3 for p = ±1/√2; for ±√2 it is 1/6, here times −2,
+    // which `output` takes back: so the values of `[g₂, g₁, g₀]` are those of `[g₀, g₁, g₂]` in another order, see
+    // [`flipped`].
+    let (a, b) = (-2.0 / 3.0, -1.0 / 3.0);
     [
         [1.0, 0.0, 0.0],
         [a, a * A, a * 0.5],
@@ -29,6 +31,12 @@ pub(super) const fn filter_matrix(m: usize) -> [[f32; 3]; 6] {
         [b, -b * B, b * 2.0],
         [0.0, 0.0, 1.0],
     ]
+}
+
+/// Where the frequency `i` of a flipped filter stands among those of the filter itself: a polynomial with its coefficients in
+/// reverse has at `p` the value at `1 / p` times a power of `p`, and the points come in pairs of inverses.
+pub(super) const fn flipped(m: usize, i: usize) -> usize {
+    if m == 2 { [3, 1, 2, 0][i] } else { [5, 3, 4, 1, 2, 0][i] }
 }
 
 /// `Bᵀ d`: `M + 2` input samples to frequencies.
@@ -61,10 +69,10 @@ pub(super) fn output<S: Simd, const M: usize>(s: S, m: [S::V; 6]) -> [S::V; 4] {
     }
     let (sum_b, difference_b) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
     [
-        s.add(s.add(m[0], sum_a), sum_b),
-        s.fma(s.splat(B), difference_b, s.mul(s.splat(A), difference_a)),
-        s.fma(s.splat(2.0), sum_b, s.mul(s.splat(0.5), sum_a)),
-        s.fma(s.splat(2.0 * B), difference_b, s.fma(s.splat(0.5 * A), difference_a, m[5])),
+        s.fma(s.splat(-0.5), sum_b, s.add(m[0], sum_a)),
+        s.fma(s.splat(-0.5 * B), difference_b, s.mul(s.splat(A), difference_a)),
+        s.sub(s.mul(s.splat(0.5), sum_a), sum_b),
+        s.fma(s.splat(-B), difference_b, s.fma(s.splat(0.5 * A), difference_a, m[5])),
     ]
 }
 
@@ -74,11 +82,11 @@ pub(super) fn output_gradient<S: Simd, const M: usize>(s: S, y: [S::V; 4]) -> [S
     if M == 2 {
         return [y[0], s.add(y[0], y[1]), s.sub(y[0], y[1]), s.sub(s.zero(), y[1]), s.zero(), s.zero()];
     }
-    let (half, two) = (s.splat(0.5), s.splat(2.0));
+    let (half, two, minus_half) = (s.splat(0.5), s.splat(2.0), s.splat(-0.5));
     let even_a = s.fma(half, y[2], y[0]);
     let odd_a = s.mul(s.splat(A), s.fma(half, y[3], y[1]));
-    let even_b = s.fma(two, y[2], y[0]);
-    let odd_b = s.mul(s.splat(B), s.fma(two, y[3], y[1]));
+    let even_b = s.sub(s.mul(minus_half, y[0]), y[2]);
+    let odd_b = s.mul(s.splat(-0.5 * B), s.fma(two, y[3], y[1]));
     [y[0], s.add(even_a, odd_a), s.sub(even_a, odd_a), s.add(even_b, odd_b), s.sub(even_b, odd_b), y[3]]
 }
 
@@ -150,6 +158,10 @@ mod tests {
             let products = std::array::from_fn(|i| s.mul(frequencies[i], gradient[i]));
             for (k, found) in filter_gradient::<S, M>(s, products).into_iter().enumerate() {
                 close(first(found), (0..M).map(|i| d[i + k] * y[i]).sum());
+            }
+            let flip = filter::<S, M>(s, [g[2], g[1], g[0]].map(|x| s.splat(x)));
+            for i in 0..points(M) {
+                close(first(flip[i]), first(taps[flipped(M, i)]));
             }
             for (i, row) in filter_matrix(M).iter().enumerate().take(points(M)) {
                 close(first(taps[i]), row.iter().zip(g).map(|(m, g)| m * g).sum());

@@ -122,6 +122,16 @@ impl ConvNorm {
         Self { convolution, norm, activation }
     }
 
+    /// `max(0, self(x) + residual)`, for a layer without an activation of its own.
+    pub fn forward_residual(&self, x: Tensor<4>, residual: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        debug_assert_eq!(self.activation, Activation::None, "the activation comes after the addition");
+        if taps.is_folded() {
+            let Conv2d { weight, options, cache, .. } = &self.convolution;
+            return ops::conv2d_residual(x, weight.val(), self.norm.shift(), residual, *options, cache);
+        }
+        ops::add_relu(self.forward(x, taps), residual)
+    }
+
     /// `[N, Ci, H, W]` → `[N, Co, Ho, Wo]`.
     pub fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
         if taps.is_folded() {

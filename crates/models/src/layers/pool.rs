@@ -1,6 +1,6 @@
 //! Pooling and padding; no parameters.
 
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 use fireproof_tensor::ops;
 
 /// Maximum over `kernel × kernel` windows, padded by `−∞`: `[N, C, H, W]` → `[N, C, (H + 2p − k) / s + 1, …]`.
@@ -15,7 +15,7 @@ pub fn average_pool(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) 
 
 /// Mean over a grid of `bins × bins` windows that cover the map: `[N, C, H, W]` → `[N, C, bins, bins]`.
 pub fn adaptive_average_pool(x: Tensor<4>, bins: usize) -> Tensor<4> {
-    module::adaptive_avg_pool2d(x, [bins, bins])
+    ops::adaptive_avg_pool2d(x, bins)
 }
 
 /// Appends zeros at the bottom and right until height and width are multiples of `multiple`.

@@ -2,13 +2,26 @@
 
 use burn::tensor::{Tensor, activation};
 use burn_flex::FlexTensor;
-use fireproof_kernels::activation as kernel;
+use fireproof_kernels::{activation as kernel, add};
 
 use super::flex::{self, FlexOp};
 
 /// `max(0, x)` of any tensor `[N, C, H, W]`; NaN stays NaN.
 pub fn relu(x: Tensor<4>) -> Tensor<4> {
     if flex::on_flex(&x) { flex::apply(x.into_dispatch(), None, None, Relu) } else { activation::relu(x) }
+}
+
+/// `max(0, a + b)` of two tensors of one shape, in one pass: the end of a residual block.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    assert_eq!(a.dims(), b.dims(), "the two terms of a sum");
+    if flex::on_flex(&a) {
+        flex::apply(a.into_dispatch(), Some(b.into_dispatch()), None, AddRelu)
+    } else {
+        activation::relu(a + b)
+    }
 }
 
 /// `x` where it is positive, else the channel's slope times `x`: `x [N, C, H, W]`, `slopes [C]`. Slopes may be negative.
@@ -31,6 +44,22 @@ impl FlexOp for Relu {
 
     fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], _needed: &[bool]) -> Vec<Option<FlexTensor>> {
         vec![Some(through_relu(grad, &kept[0]))]
+    }
+}
+
+#[derive(Debug)]
+struct AddRelu;
+
+impl FlexOp for AddRelu {
+    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let [a, b] = [0, 1].map(|i| flex::contiguous(&inputs[i]));
+        let output = flex::written(flex::dims::<4>(&a), |out| add::add_relu(flex::numbers(&a), flex::numbers(&b), out));
+        (output.clone(), vec![output])
+    }
+
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        let grad = through_relu(grad, &kept[0]);
+        needed.iter().map(|&needed| needed.then(|| grad.clone())).collect()
     }
 }
 
@@ -78,6 +107,7 @@ mod tests {
             let (x, slopes) = (x.clone().autodiff().require_grad(), slopes.clone().autodiff().require_grad());
             let y = if ours { prelu(x.clone(), slopes.clone()) } else { activation::prelu(x.clone(), slopes.clone()) };
             let y = if ours { relu(y.clone()) + y * 0.5 } else { activation::relu(y.clone()) + y * 0.5 };
+            let y = if ours { add_relu(y, x.clone()) } else { activation::relu(y + x.clone()) };
             let mut gradients = (y.clone() * y.clone()).sum().backward();
             [
                 y.inner().into_data(),

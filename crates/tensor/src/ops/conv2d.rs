@@ -64,16 +64,26 @@ struct Packed {
 }
 
 impl WeightCache {
-    fn get(&self, weight: &FlexTensor, shape: &Conv2dShape) -> Arc<PackedWeights> {
+    /// The packed weights; `keep` them for the next call unless they are about to change.
+    fn get(&self, weight: &FlexTensor, shape: &Conv2dShape, keep: bool) -> Arc<PackedWeights> {
         let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match &*slot {
             Some(kept) if same(&kept.weight, weight) => kept.packed.clone(),
             _ => {
-                let packed = Arc::new(PackedWeights::new(shape, flex::numbers(&flex::contiguous(weight))));
-                *slot = Some(Packed { weight: weight.clone(), packed: packed.clone() });
+                let packed = Arc::new(PackedWeights::sharing(shape, Numbers(flex::contiguous(weight))));
+                *slot = keep.then(|| Packed { weight: weight.clone(), packed: packed.clone() });
                 packed
             }
         }
+    }
+}
+
+/// A contiguous tensor, whose memory is the packed weights' own.
+struct Numbers(FlexTensor);
+
+impl AsRef<[f32]> for Numbers {
+    fn as_ref(&self) -> &[f32] {
+        flex::numbers(&self.0)
     }
 }
 
@@ -116,6 +126,27 @@ pub fn conv2d_fused(
         Activation::None => out,
         Activation::Relu => activation::relu(out),
     }
+}
+
+/// `max(0, conv2d(x) + residual)`: the end of a residual block of a frozen network, in one pass.
+///
+/// # Panics
+/// As [`conv2d`], or if `residual` has not the shape of the result.
+pub fn conv2d_residual(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    residual: Tensor<4>,
+    options: Conv2dOptions,
+    cache: &WeightCache,
+) -> Tensor<4> {
+    if flex::on_flex(&x) {
+        let activation = Activation::Relu;
+        let convolution = Convolution { options, activation, transposed: false, cache: cache.clone() };
+        let inputs = vec![x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch(), residual.into_dispatch()];
+        return flex::apply_all(inputs, convolution);
+    }
+    activation::relu(conv2d_fused(x, weight, Some(bias), options, Activation::None, cache) + residual)
 }
 
 /// `x [N, Ci, H, W]`, `weight [Ci, Co, K, K]` → `[N, Co, (H − 1)·stride + K, …]`: the transpose of [`conv2d`] without padding.
@@ -180,16 +211,19 @@ impl Convolution {
         self.shape(n, size, weight)
     }
 
-    fn result(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+    /// Of `[x, weight]`, and of a bias and a residual where there are. `keep` the packed weights for the next call.
+    fn result(&self, inputs: &[FlexTensor], keep: bool) -> FlexTensor {
+        let (x, weight) = (&inputs[0], &inputs[1]);
         let x = flex::contiguous(x);
         let shape = self.shape_for(&x, weight);
-        let weights = self.cache.get(weight, &shape);
-        let bias = bias.map(flex::contiguous);
+        let weights = self.cache.get(weight, &shape, keep);
+        let [bias, residual] = [2, 3].map(|i| inputs.get(i).map(flex::contiguous));
         let activation = match self.activation {
             Activation::None => KernelActivation::None,
             Activation::Relu => KernelActivation::Relu,
         };
-        let epilogue = Epilogue { bias: bias.as_ref().map(flex::numbers), activation, ..Epilogue::default() };
+        let [bias, residual] = [&bias, &residual].map(|t| t.as_ref().map(flex::numbers));
+        let epilogue = Epilogue { bias, residual, activation };
         if self.transposed {
             flex::written([shape.batch, shape.in_channels, shape.height, shape.width], |out| {
                 kernel::transposed(&shape, flex::numbers(&x), &weights, epilogue, out);
@@ -201,14 +235,14 @@ impl Convolution {
         }
     }
 
-    fn input_gradient(&self, grad: &FlexTensor, x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+    fn input_gradient(&self, grad: &FlexTensor, x: &FlexTensor, weight: &FlexTensor, keep: bool) -> FlexTensor {
         if self.transposed {
             let forward = Self { transposed: false, activation: Activation::None, ..self.clone() };
-            return forward.result(grad, weight, None);
+            return forward.result(&[grad.clone(), weight.clone()], keep);
         }
         let grad = flex::contiguous(grad);
         let shape = self.shape_for(x, weight);
-        let weights = self.cache.get(weight, &shape);
+        let weights = self.cache.get(weight, &shape, keep);
         flex::written([shape.batch, shape.in_channels, shape.height, shape.width], |out| {
             kernel::input_gradient(&shape, flex::numbers(&grad), &weights, out);
         })
@@ -228,7 +262,8 @@ impl Convolution {
 
 impl FlexOp for Convolution {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
-        let output = self.result(&inputs[0], &inputs[1], inputs.get(2));
+        // Weights with a gradient change with every step.
+        let output = self.result(inputs, !tracked[1]);
         if !tracked.contains(&true) {
             return (output, Vec::new());
         }
@@ -248,9 +283,10 @@ impl FlexOp for Convolution {
             Activation::Relu => through_relu(grad, &kept[2]),
         };
         let gradient = |input: usize| match input {
-            0 => self.input_gradient(&grad, x, weight),
+            0 => self.input_gradient(&grad, x, weight, !needed[1]),
             1 => self.weight_gradient(&grad, x, weight),
-            _ => channel_sums(&grad),
+            2 => channel_sums(&grad),
+            _ => grad.clone(),
         };
         (0..needed.len()).map(|input| needed[input].then(|| gradient(input))).collect()
     }
@@ -321,6 +357,33 @@ mod tests {
         agrees([2, 3, 15, 16], [4, 3, 7, 7], Conv2dOptions { stride: 2, padding: 3, ..plain }, false, false, true);
         agrees([1, 16, 5, 6], [9, 16, 1, 1], plain, false, true, false);
         agrees([2, 6, 8, 8], [4, 3, 3, 3], Conv2dOptions { groups: 2, ..same }, false, true, false);
+    }
+
+    #[test]
+    fn a_residual_is_added_before_the_relu_and_gets_its_gradient() {
+        let device = Device::flex();
+        let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &device);
+        let (x, residual, weight) = (random([2, 16, 9, 7]), random([2, 20, 9, 7]), random([20, 16, 1, 1]));
+        let bias = Tensor::<1>::random([20], Distribution::Normal(0.0, 1.0), &device);
+        let run = |fused: bool| {
+            let (x, residual) = (x.clone().autodiff().require_grad(), residual.clone().autodiff().require_grad());
+            let (options, cache) = (Conv2dOptions::default(), WeightCache::default());
+            let (weight, bias) = (weight.clone(), bias.clone());
+            let out = if fused {
+                conv2d_residual(x.clone(), weight, bias, residual.clone(), options, &cache)
+            } else {
+                activation::relu(conv2d(x.clone(), weight, Some(bias), options) + residual.clone())
+            };
+            let mut gradients = (out.clone() * out.clone()).sum().backward();
+            [
+                out.inner().into_data(),
+                x.grad_remove(&mut gradients).unwrap().into_data(),
+                residual.grad_remove(&mut gradients).unwrap().into_data(),
+            ]
+        };
+        for (fused, composed) in run(true).into_iter().zip(run(false)) {
+            fused.assert_approx_eq::<f32>(&composed, Tolerance::rel_abs(1e-4, 1e-4));
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use burn::tensor::{
 };
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
-use fireproof_kernels::pool::{self as kernel, PoolShape};
+use fireproof_kernels::{
+    adaptive_pool,
+    pool::{self as kernel, PoolShape},
+};
 
 use super::flex::{self, FlexOp};
 
@@ -31,6 +34,40 @@ pub fn avg_pool2d(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) ->
         flex::apply(x.into_dispatch(), None, None, Pool { maximum: false, kernel, stride, padding })
     } else {
         burns(x, false, kernel, stride, padding)
+    }
+}
+
+/// The mean over a grid of `bins × bins` windows that cover the image, as in PyTorch: `[N, C, H, W]` → `[N, C, bins, bins]`.
+pub fn adaptive_avg_pool2d(x: Tensor<4>, bins: usize) -> Tensor<4> {
+    if flex::on_flex(&x) {
+        flex::apply(x.into_dispatch(), None, None, Adaptive { bins })
+    } else {
+        module::adaptive_avg_pool2d(x, [bins; 2])
+    }
+}
+
+#[derive(Debug)]
+struct Adaptive {
+    bins: usize,
+}
+
+impl FlexOp for Adaptive {
+    fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
+        let x = flex::contiguous(&inputs[0]);
+        let [n, channels, height, width] = flex::dims(&x);
+        let output = flex::written([n, channels, self.bins, self.bins], |out| {
+            adaptive_pool::average(flex::numbers(&x), [height, width], [self.bins; 2], out);
+        });
+        (output, vec![flex::shape_of(&x)])
+    }
+
+    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], _needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        let grad = flex::contiguous(&grad);
+        let [n, channels, height, width] = flex::dims(&kept[0]);
+        let at_x = flex::written([n, channels, height, width], |out| {
+            adaptive_pool::average_backward(flex::numbers(&grad), [height, width], [self.bins; 2], out);
+        });
+        vec![Some(at_x)]
     }
 }
 
@@ -101,6 +138,26 @@ mod tests {
     use burn::tensor::{Device, Distribution, Tolerance};
 
     use super::*;
+
+    #[test]
+    fn adaptive_values_and_gradients_are_those_of_burn() {
+        for bins in [1, 2, 3, 6] {
+            let x = Tensor::<4>::random([2, 3, 9, 8], Distribution::Normal(0.0, 1.0), &Device::flex());
+            let run = |ours: bool| {
+                let x = x.clone().autodiff().require_grad();
+                let y = if ours {
+                    adaptive_avg_pool2d(x.clone(), bins)
+                } else {
+                    module::adaptive_avg_pool2d(x.clone(), [bins; 2])
+                };
+                let mut gradients = (y.clone() * y.clone()).sum().backward();
+                [y.inner().into_data(), x.grad_remove(&mut gradients).unwrap().into_data()]
+            };
+            for (ours, burns) in run(true).into_iter().zip(run(false)) {
+                ours.assert_approx_eq::<f32>(&burns, Tolerance::rel_abs(1e-5, 1e-5));
+            }
+        }
+    }
 
     #[test]
     fn values_and_gradients_are_those_of_burn() {

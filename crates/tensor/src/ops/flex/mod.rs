@@ -39,11 +39,28 @@ pub(super) fn apply<const D: usize>(
     third: Option<DispatchTensor>,
     op: impl FlexOp,
 ) -> Tensor<D> {
+    apply_all([Some(first), second, third].into_iter().flatten().collect(), op)
+}
+
+/// The most tensors that [`apply_all`] takes.
+pub(super) const MOST_INPUTS: usize = 5;
+
+/// [`apply`] of one to [`MOST_INPUTS`] tensors.
+///
+/// # Panics
+/// With no tensor or more of them.
+pub(super) fn apply_all<const D: usize>(inputs: Vec<DispatchTensor>, op: impl FlexOp) -> Tensor<D> {
     let op: Arc<dyn FlexOp> = Arc::new(op);
-    Tensor::from_dispatch(match (second, third) {
-        (None, _) => Dispatch::flex_op_1(first, op),
-        (Some(second), None) => Dispatch::flex_op_2(first, second, op),
-        (Some(second), Some(third)) => Dispatch::flex_op_3(first, second, third, op),
+    let count = inputs.len();
+    let mut inputs = inputs.into_iter();
+    let mut next = || inputs.next().expect("as many tensors as were counted");
+    Tensor::from_dispatch(match count {
+        1 => Dispatch::flex_op_1(next(), op),
+        2 => Dispatch::flex_op_2(next(), next(), op),
+        3 => Dispatch::flex_op_3(next(), next(), next(), op),
+        4 => Dispatch::flex_op_4(next(), next(), next(), next(), op),
+        5 => Dispatch::flex_op_5(next(), next(), next(), next(), next(), op),
+        _ => panic!("an operation of {count} tensors, expected 1 to {MOST_INPUTS}"),
     })
 }
 
@@ -66,6 +83,23 @@ pub trait FlexOps: Backend {
         c: FloatTensor<Self>,
         op: Arc<dyn FlexOp>,
     ) -> FloatTensor<Self>;
+    /// An operation of four tensors.
+    fn flex_op_4(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self>;
+    /// An operation of five tensors.
+    fn flex_op_5(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self>;
 }
 
 impl FlexOps for Flex {
@@ -79,6 +113,21 @@ impl FlexOps for Flex {
 
     fn flex_op_3(a: FlexTensor, b: FlexTensor, c: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
         op.forward(&[a, b, c], &[false; 3]).0
+    }
+
+    fn flex_op_4(a: FlexTensor, b: FlexTensor, c: FlexTensor, d: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+        op.forward(&[a, b, c, d], &[false; 4]).0
+    }
+
+    fn flex_op_5(
+        a: FlexTensor,
+        b: FlexTensor,
+        c: FlexTensor,
+        d: FlexTensor,
+        e: FlexTensor,
+        op: Arc<dyn FlexOp>,
+    ) -> FlexTensor {
+        op.forward(&[a, b, c, d, e], &[false; 5]).0
     }
 }
 
@@ -123,6 +172,27 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
         op: Arc<dyn FlexOp>,
     ) -> FloatTensor<Self> {
         on_tape::<C, 3>([a, b, c], op)
+    }
+
+    fn flex_op_4(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self> {
+        on_tape::<C, 4>([a, b, c, d], op)
+    }
+
+    fn flex_op_5(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        op: Arc<dyn FlexOp>,
+    ) -> FloatTensor<Self> {
+        on_tape::<C, 5>([a, b, c, d, e], op)
     }
 }
 
