@@ -56,6 +56,9 @@ pub struct State {
     pub position: Position,
     /// Sum of the losses of the current epoch.
     pub loss_sum: f64,
+    /// The scores of the weights that the run began with, where the recipe compares with them; its epoch is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<EpochRecord>,
     /// The finished epochs.
     pub epochs: Vec<EpochRecord>,
     /// Passes through the network so far.

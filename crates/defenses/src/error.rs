@@ -118,6 +118,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Margins that cannot be taken over.
+    #[error("{}: {reason}", .path.display())]
+    Margins {
+        /// The checkpoint that they were to come from.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {

@@ -6,7 +6,7 @@ use fireproof_attacks::AttackConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result,
+    Error, Result, presets,
     stage::{BATCH, Cost, Hook, Options, Prepare, Stage, StageConfig, Term, registered},
     stages::{CrossEntropy, InnerMax},
 };
@@ -46,13 +46,30 @@ pub struct Recipe {
     /// The attack whose validation mIoU selects the best weights and stops early; without one the clean mIoU does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<AttackConfig>,
+    /// Keeps only weights whose clean score stays near that of the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// The stages, in their order.
     pub stages: Vec<StageConfig>,
 }
 
+/// Which weights may be kept as the best: those whose clean validation mIoU is at least `reference − tolerance`.
+///
+/// The weights that a run begins with are scored too, and are the best ones until better ones may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guard {
+    /// How much clean mIoU may be lost, as a fraction: 0.01 is a point.
+    pub tolerance: f64,
+    /// The clean mIoU to compare with, as a fraction; that of the start if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<f64>,
+}
+
 /// The forms that [`Recipe::preset`] knows.
 const PRESETS: &str = "'standard', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
-                       '{attack}{steps}-at-full' (all of it), or the path of a .toml or .json file";
+                       '{attack}{steps}-at-full' (all of it), 'ima', 'amat', 'ame', 'iaat', 'sat', 'fat', \
+                       'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', or the path of a .toml or .json file";
 
 impl Recipe {
     /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with radius 8/255 and step size 0.01 (the SegPGD
@@ -67,7 +84,10 @@ impl Recipe {
         let unknown = || Error::UnknownRecipe { name: name.into(), expected: PRESETS.into() };
         let cross_entropy = stage("cross-entropy", crate::stage::options(&CrossEntropy::default()));
         if name == "standard" {
-            return Ok(Self { name: name.into(), selection: None, stages: vec![cross_entropy] });
+            return Ok(Self { name: name.into(), selection: None, guard: None, stages: vec![cross_entropy] });
+        }
+        if let Some(recipe) = presets::find(name) {
+            return Ok(recipe);
         }
         let (attacked, share) = match name.strip_suffix("-at-full") {
             Some(attacked) => (attacked, 1.0),
@@ -80,7 +100,7 @@ impl Recipe {
         }
         let inner = InnerMax::new(attack.clone(), share, None)?;
         let inner = stage("inner-max", crate::stage::options(&inner));
-        Ok(Self { name: name.into(), selection: Some(attack), stages: vec![inner, cross_entropy] })
+        Ok(Self { name: name.into(), selection: Some(attack), guard: None, stages: vec![inner, cross_entropy] })
     }
 
     /// A recipe by the path of a `.toml` or `.json` file, or by the name of a preset.
@@ -129,10 +149,14 @@ impl Recipe {
         lines.extend(pipeline.terms.iter().map(|named| (named.name.clone(), named.stage.explain())));
         lines.push(("step".into(), "gradients of the sum, optimizer, running statistics".into()));
         lines.extend(pipeline.hooks.iter().map(|named| (named.name.clone(), named.stage.explain())));
-        let selection = match &self.selection {
+        let mut selection = match &self.selection {
             Some(attack) => format!("highest validation mIoU under {}", describe(attack)),
             None => "highest clean validation mIoU".into(),
         };
+        if let Some(Guard { tolerance, reference }) = self.guard {
+            let reference = reference.map_or("the start's".into(), |reference| reference.to_string());
+            let _ = write!(selection, ", of weights whose clean mIoU is at most {tolerance} below {reference}");
+        }
         lines.push(("keep".into(), selection));
 
         let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -163,7 +187,7 @@ pub(crate) fn describe(attack: &AttackConfig) -> String {
     )
 }
 
-fn stage(name: &str, options: Options) -> StageConfig {
+pub(crate) fn stage(name: &str, options: Options) -> StageConfig {
     StageConfig { stage: name.into(), options }
 }
 
@@ -192,6 +216,13 @@ impl Pipeline {
         let contradiction = |reason: String| Error::Contradiction { recipe: recipe.name.clone(), reason };
         if let Some(attack) = &recipe.selection {
             fireproof_attacks::build(attack)?;
+        }
+        if let Some(Guard { tolerance, reference }) = recipe.guard {
+            for (what, value) in [("tolerance of the guard", Some(tolerance)), ("reference of the guard", reference)] {
+                if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                    return Err(Error::Setting { what, found: value.to_string(), expected: "0 to 1".into() });
+                }
+            }
         }
         let mut views = vec![BATCH.to_string()];
         let mut resolved: Vec<StageConfig> = Vec::new();

@@ -6,6 +6,9 @@
 //! batch → Prepare, Prepare, … → one forward pass a view → Σ Term → backward → optimizer → Hook, Hook, …
 //! ```
 //!
+//! Between the passes and the terms, each `Prepare` stage may look at what the network said about its views and weigh
+//! their samples ([`Prepare::observe`]); after an epoch every stage is told its scores ([`Describe::after_epoch`]).
+//!
 //! Mixing before an attack and mixing after it are two published methods, so the order of the [`Prepare`] stages is
 //! data. A new stage is one type with one of the three traits and one [`StageEntry`]:
 //!
@@ -47,11 +50,11 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use fireproof_datasets::Dataset;
-use fireproof_models::{Network, Output};
+use fireproof_models::{BatchNormMode, Network, Output, Taps};
 use fireproof_tensor::{Batch, Counted, Passes, Victim};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result};
+use crate::{EpochRecord, Error, Result};
 
 /// Options of a stage: what a recipe writes beside its name.
 pub type Options = serde_json::Map<String, serde_json::Value>;
@@ -203,6 +206,24 @@ pub trait Describe: Send {
             None => Ok(()),
         }
     }
+
+    /// Called once after each epoch, with its scores where it was validated: margins grow, radii follow the clean score.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from going on.
+    fn after_epoch(&mut self, _record: &EpochRecord) -> Result<()> {
+        Ok(())
+    }
+
+    /// Why training should end after this epoch, if the stage thinks so. Must follow from its options and [`state`](Self::state).
+    fn enough(&self) -> Option<String> {
+        None
+    }
+
+    /// Names of the network's parameters that no step may change.
+    fn frozen(&self, _network: &dyn Network) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A stage before the forward pass: augmentation on the device, mixing, inner maximisation.
@@ -212,6 +233,15 @@ pub trait Prepare: Describe {
     /// # Errors
     /// Whatever keeps the stage from its work.
     fn prepare(&mut self, views: &mut Vec<View>, moment: &Moment<'_>) -> Result<()>;
+
+    /// Looks at what the network said about the views, in training mode, before the terms do. May weigh samples
+    /// ([`Pass::weigh`]).
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn observe(&mut self, _passes: &mut [Pass], _moment: &Moment<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A summand of the loss.
@@ -247,6 +277,15 @@ pub struct View {
     pub name: String,
     /// The samples.
     pub batch: Batch,
+    /// How batch norm behaves in the view's pass.
+    pub batch_norm: BatchNormMode,
+}
+
+impl View {
+    /// A view whose pass uses its own batch statistics and updates the running ones.
+    pub fn new(name: impl Into<String>, batch: Batch) -> Self {
+        Self { name: name.into(), batch, batch_norm: BatchNormMode::Train }
+    }
 }
 
 /// A view with what the network says about it in training mode.
@@ -255,6 +294,21 @@ pub struct Pass {
     pub view: View,
     /// Logits `[N, K, H, W]`, and the auxiliary head's.
     pub output: Output,
+}
+
+impl Pass {
+    /// Sets what each sample counts in the terms, `N` values of zero or more; multiplies what earlier stages said.
+    ///
+    /// # Panics
+    /// If there is not one value a sample.
+    pub fn weigh(&mut self, weights: &[f32]) {
+        let targets = &self.view.batch.targets;
+        assert_eq!(weights.len(), self.view.batch.len(), "one weight a sample");
+        let own = TensorData::new(weights.to_vec(), [weights.len()]);
+        let own: Tensor<1> = Tensor::from_data(own, &targets.labels().device());
+        let weight = targets.weight().map_or(own.clone(), |earlier| earlier.clone() * own);
+        self.view.batch.targets = targets.clone().with_weight(weight);
+    }
 }
 
 /// Finds a view's pass by name.
@@ -294,7 +348,21 @@ impl<'a> Moment<'a> {
     /// Runs `attack` on the frozen copy of this step's weights: evaluation mode, no parameter gradients, nothing of the
     /// network touched. The copy is made once a step.
     pub fn attack<T>(&self, attack: impl FnOnce(&dyn Victim) -> T) -> T {
-        let victim = self.victim.get_or_init(|| self.network.victim());
+        self.counted(self.victim.get_or_init(|| self.network.victim()), attack)
+    }
+
+    /// The same with batch norm in another mode. With the batch's own statistics an image's gradient depends on its
+    /// neighbours; running statistics stay untouched in any mode.
+    pub fn attack_in<T>(&self, mode: BatchNormMode, attack: impl FnOnce(&dyn Victim) -> T) -> T {
+        if mode == BatchNormMode::Eval {
+            return self.attack(attack);
+        }
+        let mut copy = self.network.deep_clone();
+        copy.eval_mode();
+        self.counted(&InTraining(copy), attack)
+    }
+
+    fn counted<T>(&self, victim: &dyn Victim, attack: impl FnOnce(&dyn Victim) -> T) -> T {
         let counted = Counted::new(victim);
         let result = attack(&counted);
         self.passes.set(self.passes.get() + counted.passes());
@@ -304,5 +372,14 @@ impl<'a> Moment<'a> {
     /// Passes that attacks made in this step.
     pub fn passes(&self) -> Passes {
         self.passes.get()
+    }
+}
+
+/// A frozen copy whose batch norm uses the statistics of the batch that it is shown.
+struct InTraining(Box<dyn Network>);
+
+impl Victim for InTraining {
+    fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
+        Ok(self.0.forward(images, &mut Taps::train_without_update()).logits)
     }
 }

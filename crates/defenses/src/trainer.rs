@@ -22,7 +22,7 @@ use crate::{
     progress::Progress,
     recipe::Pipeline,
     stage::{BATCH, Moment, Pass, View},
-    validation::score,
+    validation::{Score, score},
 };
 
 /// Name of the run's file in its folder.
@@ -245,9 +245,12 @@ impl<'a> Trainer<'a> {
             return Err(Error::Occupied { path, epoch: state.epochs.len(), step: state.step });
         }
         network.train_mode();
+        let mut frozen = Vec::new();
         for (_, stage) in pipeline.stages() {
             stage.begin(&*network, &*train)?;
+            frozen.extend(stage.frozen(&*network));
         }
+        network.freeze(&frozen)?;
         let mut optimizer = config.optimizer.build();
         let mut state = State::default();
         if let Some(checkpoint) = checkpoint {
@@ -301,11 +304,21 @@ impl<'a> Trainer<'a> {
         };
         let mut loader = Loader::starting_at(self.train.clone(), options, self.state.position)?;
         let mut waited = Duration::ZERO;
+        let scored = self.score_start()?;
         let outcome = loop {
+            if !scored {
+                break Outcome::Interrupted;
+            }
             if self.state.epochs.len() == epochs {
                 break Outcome::Finished;
             }
             if self.out_of_patience() {
+                break Outcome::StoppedEarly;
+            }
+            let at_start = self.state.position.batch == 0;
+            let enough = self.pipeline.stages().find_map(|(name, stage)| Some((name, stage.enough()?)));
+            if let Some((name, reason)) = enough.filter(|_| at_start) {
+                progress.note(&format!("stage '{name}' ends the run: {reason}"));
                 break Outcome::StoppedEarly;
             }
             if self.state.position.batch < self.steps_per_epoch {
@@ -364,7 +377,7 @@ impl<'a> Trainer<'a> {
         let network = &*self.network;
         let moment = Moment::new(network, step, steps, epoch, seed);
 
-        let mut views = vec![View { name: BATCH.into(), batch }];
+        let mut views = vec![View::new(BATCH, batch)];
         for named in &mut self.pipeline.prepare {
             named.stage.prepare(&mut views, &moment).map_err(|error| failed.of(&named.name, error))?;
             // Here the stage can be told that did it; a loss only shows that some stage did.
@@ -380,12 +393,15 @@ impl<'a> Trainer<'a> {
         let mut collected = Vec::new();
         for (position, view) in views.into_iter().enumerate() {
             let dropout = Stream::new(&[seed, position as u64]).child("dropout");
-            let mut taps = Taps::train().with_dropout(dropout);
+            let mut taps = Taps::new(view.batch_norm).with_dropout(dropout);
             let output = network.forward(view.batch.images.clone(), &mut taps);
             self.state.meter.forward += view.batch.len() as u64;
             self.state.meter.full_backward += view.batch.len() as u64;
             passes.push(Pass { view, output });
             collected.push(taps);
+        }
+        for named in &mut self.pipeline.prepare {
+            named.stage.observe(&mut passes, &moment).map_err(|error| failed.of(&named.name, error))?;
         }
 
         let mut sum: Option<Tensor<1>> = None;
@@ -434,39 +450,81 @@ impl<'a> Trainer<'a> {
         };
         let mut is_best = false;
         if epoch.is_multiple_of(every) || epoch == self.config.epochs {
-            let mut evaluated = None;
-            for named in &self.pipeline.hooks {
-                evaluated = named.stage.evaluated(&*self.network)?.or(evaluated);
-            }
-            let network = evaluated.as_deref().unwrap_or(&*self.network);
-            // The same key in every epoch, so that scores differ by the weights alone.
-            let seed = Stream::new(&[self.config.seed]).child("validation").bits(0);
-            let attack = self.selection.as_deref().map(|attack| (attack, seed));
-            let wanted = &self.config.validation;
-            let stop = || self.control.stop.requested();
-            let failed = Failure { step: self.state.step, epoch, saved: self.saved.clone() };
-            let scored = score(network, &*self.validation, wanted.images, wanted.batch_size, attack, &stop)
-                .map_err(|error| failed.of("validation", error))?;
-            let Some(scored) = scored else { return Ok(None) };
-            self.state.meter.validation_forward += scored.passes.forward;
-            self.state.meter.validation_backward += scored.passes.backward;
+            let Some((network, scored)) = self.validate(epoch)? else { return Ok(None) };
             record.clean_miou = Some(scored.clean);
             record.robust_miou = scored.robust;
-            is_best = self.best().and_then(EpochRecord::score) < record.score();
+            is_best = self.may_be_kept(&record) && self.best().and_then(EpochRecord::score) < record.score();
             if is_best {
-                self.save_best(network, &record)?;
+                self.save_best(&*network, &record)?;
             }
         }
         record.seconds = self.seconds();
+        let failed = Failure { step: self.state.step, epoch, saved: self.saved.clone() };
+        for (name, stage) in self.pipeline.stages() {
+            stage.after_epoch(&record).map_err(|error| failed.of(&name, error))?;
+        }
         self.state.epochs.push(record.clone());
         self.state.position = Position { epoch: epoch as u64, batch: 0 };
         self.state.loss_sum = 0.0;
         Ok(Some((record, is_best)))
     }
 
-    /// The first epoch with the highest score.
+    /// Scores the network that a recipe's hooks make, or else the trained one, on the validation data, and gives both.
+    /// `None` if interrupted.
+    fn validate(&mut self, epoch: usize) -> Result<Option<(Box<dyn Network>, Score)>> {
+        let mut evaluated = None;
+        for named in &self.pipeline.hooks {
+            evaluated = named.stage.evaluated(&*self.network)?.or(evaluated);
+        }
+        let network = evaluated.unwrap_or_else(|| self.network.deep_clone());
+        // The same key in every epoch, so that scores differ by the weights alone.
+        let seed = Stream::new(&[self.config.seed]).child("validation").bits(0);
+        let attack = self.selection.as_deref().map(|attack| (attack, seed));
+        let wanted = &self.config.validation;
+        let stop = || self.control.stop.requested();
+        let failed = Failure { step: self.state.step, epoch, saved: self.saved.clone() };
+        let scored = score(&*network, &*self.validation, wanted.images, wanted.batch_size, attack, &stop)
+            .map_err(|error| failed.of("validation", error))?;
+        let Some(scored) = scored else { return Ok(None) };
+        self.state.meter.validation_forward += scored.passes.forward;
+        self.state.meter.validation_backward += scored.passes.backward;
+        Ok(Some((network, scored)))
+    }
+
+    /// Scores the weights that the run begins with and keeps them as the best so far, if the recipe compares with them.
+    /// `false` if interrupted.
+    fn score_start(&mut self) -> Result<bool> {
+        if self.config.recipe.guard.is_none() || self.state.start.is_some() {
+            return Ok(true);
+        }
+        let Some((network, scored)) = self.validate(0)? else { return Ok(false) };
+        let record = EpochRecord {
+            epoch: 0,
+            step: 0,
+            loss: 0.0,
+            clean_miou: Some(scored.clean),
+            robust_miou: scored.robust,
+            seconds: self.seconds(),
+        };
+        self.save_best(&*network, &record)?;
+        self.state.start = Some(record);
+        self.save()?;
+        Ok(true)
+    }
+
+    /// Whether the recipe's guard lets these weights be the best.
+    fn may_be_kept(&self, record: &EpochRecord) -> bool {
+        let Some(guard) = self.config.recipe.guard else { return true };
+        let start = self.state.start.as_ref().and_then(|start| start.clean_miou);
+        let reference = guard.reference.or(start).unwrap_or(0.0);
+        // A number that was written down with a few digits must not refuse the very weights that it came from.
+        record.epoch == 0 || record.clean_miou.is_some_and(|clean| clean >= reference - guard.tolerance - 1e-9)
+    }
+
+    /// The first of the start and the epochs with the highest score, of those that may be kept.
     fn best(&self) -> Option<&EpochRecord> {
-        let scored = self.state.epochs.iter().filter(|record| record.score().is_some());
+        let all = self.state.start.iter().chain(&self.state.epochs);
+        let scored = all.filter(|record| record.score().is_some() && self.may_be_kept(record));
         scored.reduce(|best, record| if record.score() > best.score() { record } else { best })
     }
 

@@ -4,7 +4,7 @@
 //! build no graph. A trainer calls [`Network::train_mode`] once, which puts them on the autodiff device; it may go
 //! back with [`Network::eval_mode`]. Attacks and evaluation use [`Network::victim`], whatever the mode.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
@@ -146,6 +146,13 @@ pub trait Network: Send + Sync {
     /// Puts the parameters back on the plain device.
     fn eval_mode(&mut self);
 
+    /// Keeps the parameters of these names as they are: no [`step`](Network::step) and no [`commit`](Network::commit)
+    /// changes them. Replaces what was frozen before.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] lists names that the network does not have.
+    fn freeze(&mut self, names: &[String]) -> Result<()>;
+
     /// One step of the optimizer with gradients of a loss of [`forward`](Network::forward) in train mode.
     fn step(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, gradients: Gradients);
 
@@ -192,7 +199,7 @@ pub(crate) fn match_layout(
             Some(_) => {}
         }
     }
-    let known: std::collections::HashSet<&str> = layout.iter().map(|p| p.name.as_str()).collect();
+    let known: HashSet<&str> = layout.iter().map(|p| p.name.as_str()).collect();
     let unknown = values.iter().filter(|p| !known.contains(p.name.as_str()));
     problems.extend(unknown.map(|p| format!("'{}' is not a parameter of the model", p.name)));
     if given.len() != values.len() {
@@ -211,6 +218,7 @@ pub struct Trained<M> {
     architecture: Architecture,
     blueprint: Arc<Blueprint>,
     device: Device,
+    frozen: HashSet<ParamId>,
 }
 
 impl<M: Forward> Trained<M> {
@@ -225,7 +233,7 @@ impl<M: Forward> Trained<M> {
         let builder = Builder::new(seed, &device);
         let module = make(&builder);
         let blueprint = Arc::new(builder.finish());
-        Box::new(Self { module, architecture: architecture.clone(), blueprint, device })
+        Box::new(Self { module, architecture: architecture.clone(), blueprint, device, frozen: HashSet::new() })
     }
 
     /// Replaces the module by a function of itself.
@@ -277,7 +285,7 @@ impl<M: Forward> Network for Trained<M> {
     fn commit(&mut self, taps: &Taps) {
         const MOMENTUM: f64 = 0.1;
         let mut update: HashMap<ParamId, Vec<Tensor<1>>> = HashMap::new();
-        for s in taps.statistics() {
+        for s in taps.statistics().iter().filter(|s| !self.frozen.contains(&s.running_mean)) {
             update.entry(s.running_mean).or_default().push(s.mean.clone());
             update.entry(s.running_variance).or_default().push(s.variance.clone());
         }
@@ -312,9 +320,25 @@ impl<M: Forward> Network for Trained<M> {
         self.module = self.module.valid();
     }
 
+    fn freeze(&mut self, names: &[String]) -> Result<()> {
+        let known: HashMap<&str, ParamId> = self.layout().iter().map(|info| (info.name.as_str(), info.id)).collect();
+        let missing: Vec<&String> = names.iter().filter(|name| !known.contains_key(name.as_str())).collect();
+        if !missing.is_empty() {
+            return Err(Error::Mismatch {
+                origin: "the list of frozen parameters".into(),
+                architecture: self.architecture.name.clone(),
+                problems: missing.iter().map(|name| format!("'{name}' is not a parameter of the model")).collect(),
+            });
+        }
+        let frozen = names.iter().map(|name| known[name.as_str()]).collect();
+        self.frozen = frozen;
+        Ok(())
+    }
+
     fn step(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, mut gradients: Gradients) {
         for (group, rate) in [(Group::Backbone, rates.backbone), (Group::Head, rates.head)] {
-            let ids: Vec<ParamId> = self.blueprint.ids(group);
+            let mut ids: Vec<ParamId> = self.blueprint.ids(group);
+            ids.retain(|id| !self.frozen.contains(id));
             let part = GradientsParams::from_params(&mut gradients, &self.module, &ids);
             self.replace(|m| optimizer.step(rate, m, part));
         }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::ParamId;
 use burn::tensor::Tensor;
 use fireproof_tensor::random::Stream;
+use serde::{Deserialize, Serialize};
 
 /// How batch norm behaves in a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BatchNormMode {
     /// The batch's statistics; they are collected for [`Network::commit`](crate::Network::commit).
     Train,
@@ -68,7 +70,8 @@ impl Taps {
         Self { folded: true, ..Self::eval() }
     }
 
-    fn new(mode: BatchNormMode) -> Self {
+    /// Batch norm in this mode, no dropout.
+    pub fn new(mode: BatchNormMode) -> Self {
         Self {
             mode,
             folded: false,

@@ -22,6 +22,7 @@ pub mod rp_pgd;
 pub mod sea;
 pub mod segfgsm;
 pub mod segpgd;
+pub mod soft_margin;
 pub mod spherical;
 pub mod square;
 pub mod tsallis;

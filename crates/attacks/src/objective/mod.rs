@@ -11,7 +11,7 @@ use fireproof_tensor::ops::image_sums;
 
 pub use image_loss::{ImageLoss, PerImage};
 pub use label_loss::{LabelLoss, OfLabel};
-pub use named::NamedObjective;
+pub use named::{NamedObjective, chosen};
 pub use pixel_weight::{PixelWeight, Weighted, weighted_by};
 
 use crate::{Result, Scene, Step};

@@ -33,11 +33,20 @@ pub(crate) const OPTION: &str = "objective";
 /// What [`OptionSpec::values`] says of it.
 pub(crate) const VALUES: &str = "ce, or the name of another objective, e.g. masked-ce, js, tsallis, segpgd";
 
-/// The objective that the settings name; `ce`, plain cross-entropy, unless said.
+/// The objective that the settings' option `objective` names; `ce`, plain cross-entropy, unless said.
+///
+/// ```
+/// use fireproof_attacks::{AttackConfig, objective::chosen};
+/// let mut config = AttackConfig::new("pgd")?;
+/// config.options.insert("objective".into(), "dice".into());
+/// let dice = chosen(&config)?;
+/// # let _ = dice;
+/// # Ok::<(), fireproof_attacks::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Setting`](crate::Error::Setting) with the names that exist.
-pub(crate) fn chosen(config: &AttackConfig) -> Result<Box<dyn Objective>> {
+pub fn chosen(config: &AttackConfig) -> Result<Box<dyn Objective>> {
     let name = config.options.get(OPTION).map_or("ce", String::as_str);
     match find(name) {
         Some(named) => (named.build)(config),

@@ -71,7 +71,7 @@ fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
 fn an_unknown_name_gets_the_list_of_names() {
     let message = AttackConfig::new("sgepgd").unwrap_err().to_string();
     assert!(
-        message.starts_with("unknown attack 'sgepgd'") && message.contains("segfgsm, segpgd, spherical"),
+        message.starts_with("unknown attack 'sgepgd'") && message.contains("segfgsm, segpgd, soft-margin, spherical"),
         "{message}"
     );
 }

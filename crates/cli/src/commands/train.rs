@@ -14,7 +14,7 @@ use fireproof_models::{Architecture, Network};
 use serde_json::json;
 
 use crate::options::{DataOptions, ModelOptions, tell_unused};
-use crate::values::{Fraction, Size};
+use crate::values::{Assignment, Fraction, Size};
 
 /// Train a model by a recipe.
 ///
@@ -30,9 +30,12 @@ pub struct Train {
     data: DataOptions,
     #[command(flatten)]
     model: ModelOptions,
-    /// Start from these weights instead of random ones
-    #[arg(long, value_name = "FILE")]
+    /// Start from these weights, or from a run's checkpoint, instead of random ones
+    #[arg(long, visible_alias = "from", value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// An option of a stage of the recipe, for instance margin.cap=0.3 (of every stage of that name); lists and tables as JSON
+    #[arg(long = "option", value_name = "STAGE.NAME=VALUE")]
+    stage_options: Vec<Assignment<String>>,
     /// Start the backbone from these weights: a classifier's state dict as torchvision publishes resnet18 and resnet50
     #[arg(long, value_name = "FILE.pth", conflicts_with = "weights")]
     backbone: Option<PathBuf>,
@@ -114,7 +117,10 @@ impl Train {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let mut out = std::io::stdout();
-        let recipe = Recipe::find(&self.recipe)?;
+        let mut recipe = Recipe::find(&self.recipe)?;
+        for Assignment { name, value } in &self.stage_options {
+            set_option(&mut recipe, name, value)?;
+        }
         if self.explain {
             return Ok(write!(out, "{}", recipe.explain()?)?);
         }
@@ -233,6 +239,22 @@ impl Train {
         }
         Ok(network)
     }
+}
+
+/// Sets an option of every stage that `name`, `STAGE.OPTION`, says.
+fn set_option(recipe: &mut Recipe, name: &str, value: &str) -> Result<()> {
+    let names: Vec<String> = recipe.stages.iter().map(|stage| stage.stage.clone()).collect();
+    let (stage, option) = name.split_once('.').unwrap_or((name, ""));
+    ensure!(
+        !option.is_empty() && names.iter().any(|name| name == stage),
+        "--option: found '{name}', expected STAGE.NAME of one of {}",
+        names.join(", ")
+    );
+    let value: serde_json::Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    for chosen in recipe.stages.iter_mut().filter(|chosen| chosen.stage == stage) {
+        chosen.options.insert(option.into(), value.clone());
+    }
+    Ok(())
 }
 
 fn outcome(summary: &Summary) -> &'static str {

@@ -24,6 +24,17 @@ pub enum ClassWeights {
     Given(Vec<f32>),
 }
 
+/// What a sum over weighted samples is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeanOver {
+    /// The weights: samples of weight zero are as if they were not in the batch.
+    #[default]
+    Weights,
+    /// All samples: those of weight zero still make the others count less.
+    Samples,
+}
+
 /// Mean cross-entropy over the valid pixels of a view, weighted by class, plus a share of the auxiliary head's.
 ///
 /// As PyTorch's `CrossEntropyLoss(weight, ignore_index=255)`: `Σ w_y · ce / Σ w_y` over all valid pixels of the batch,
@@ -39,13 +50,22 @@ pub struct CrossEntropy {
     pub auxiliary: f64,
     /// What a pixel of each class counts.
     pub class_weights: ClassWeights,
+    /// What the sum is divided by, where samples have weights.
+    pub mean_over: MeanOver,
     #[serde(skip)]
     resolved: Option<Vec<f32>>,
 }
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        Self { view: BATCH.into(), weight: 1.0, auxiliary: 0.4, class_weights: ClassWeights::Uniform, resolved: None }
+        Self {
+            view: BATCH.into(),
+            weight: 1.0,
+            auxiliary: 0.4,
+            class_weights: ClassWeights::Uniform,
+            mean_over: MeanOver::Weights,
+            resolved: None,
+        }
     }
 }
 
@@ -95,7 +115,9 @@ impl CrossEntropy {
         if let Some(weight) = targets.weight() {
             let weight = weight.clone().reshape([n, 1, 1]);
             loss = loss * Tensor::from_inner(weight.clone());
-            mass = mass * weight;
+            if self.mean_over == MeanOver::Weights {
+                mass = mass * weight;
+            }
         }
         // Not below a pixel's share: an all-void batch divides by one instead of by zero.
         let total = mass.sum();

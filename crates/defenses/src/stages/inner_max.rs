@@ -4,14 +4,19 @@
 //! <https://arxiv.org/abs/2207.12391>, in the setting of DDC-AT (Xu, Zhao, Jia, ICCV 2021): crafted on the network in
 //! evaluation mode, then one forward pass in training mode for both halves, so batch norm sees their mixture.
 
-use burn::tensor::Tensor;
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, TensorData};
 use fireproof_attacks::{Attack, AttackConfig, Context, Iterate};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
+    EpochRecord, Radius, Regulator, Result,
+    radius::{Regulation, clean_loss},
     recipe::describe,
-    stage::{BATCH, Cost, Describe, Moment, Options, Prepare, Stage, StageConfig, StageEntry, View, options},
+    stage::{
+        BATCH, Cost, Describe, Moment, Options, Pass, Prepare, Stage, StageConfig, StageEntry, View, options, pass,
+    },
 };
 
 /// Attacks the last `share` of the batch on the frozen network.
@@ -26,8 +31,17 @@ pub struct InnerMax {
     pub into: Option<String>,
     /// The attack.
     pub attack: AttackConfig,
+    /// What share of its radius and step size the attack has when.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub radius: Radius,
     #[serde(skip)]
     built: Box<dyn Attack>,
+    #[serde(skip)]
+    regulation: Option<Regulation>,
+}
+
+fn is_constant(radius: &Radius) -> bool {
+    *radius == Radius::Constant
 }
 
 inventory::submit! {
@@ -39,15 +53,22 @@ inventory::submit! {
             #[serde(default = "half")]
             share: f64,
             into: Option<String>,
+            #[serde(default)]
+            radius: Radius,
         }
         fn half() -> f64 {
             0.5
         }
-        let Given { attack, share, into } = crate::stage::parse(given)?;
+        let Given { attack, share, into, radius } = crate::stage::parse(given)?;
+        radius.check()?;
+        if into.is_none() && matches!(radius, Radius::Regulated { by: Regulator::CleanLoss, .. }) {
+            return Err("radius is regulated by the clean loss, expected a view in 'into': in place there is no clean batch \
+                        left".into());
+        }
         if !(share > 0.0 && share <= 1.0) {
             return Err(format!("share is {share}, expected over 0 to 1"));
         }
-        let stage = InnerMax::new(attack, share, into).map_err(|error| error.to_string())?;
+        let stage = InnerMax::new(attack, share, into).map_err(|error| error.to_string())?.with_radius(radius);
         Ok(Stage::Prepare(Box::new(stage)))
     } }
 }
@@ -59,7 +80,22 @@ impl InnerMax {
     /// The attack's, for settings it cannot take.
     pub fn new(attack: AttackConfig, share: f64, into: Option<String>) -> Result<Self> {
         let built = fireproof_attacks::build(&attack)?;
-        Ok(Self { share, into, attack, built })
+        Ok(Self { share, into, attack, radius: Radius::Constant, built, regulation: None })
+    }
+
+    /// With a radius that changes over the run.
+    #[must_use]
+    pub fn with_radius(self, radius: Radius) -> Self {
+        let regulation = Regulation::begin(&radius);
+        Self { radius, regulation, ..self }
+    }
+
+    /// The share of its radius that the attack has at this moment.
+    fn radius_share(&self, moment: &Moment<'_>) -> f64 {
+        match &self.regulation {
+            Some(regulation) => regulation.share(),
+            None => self.radius.ramp(moment.step, moment.steps),
+        }
     }
 
     /// Images at the front of a batch of `n` that stay clean.
@@ -79,7 +115,11 @@ impl Describe for InnerMax {
             Some(view) => format!("also as the view '{view}'"),
             None => "in place".into(),
         };
-        format!("{share} attacked by {}, on the network frozen in evaluation mode, {place}", describe(&self.attack))
+        format!(
+            "{share} attacked by {}, on the network frozen in evaluation mode, {place}{}",
+            describe(&self.attack),
+            self.radius.explain()
+        )
     }
 
     fn options(&self) -> Options {
@@ -106,6 +146,27 @@ impl Describe for InnerMax {
         vec![BATCH.into()]
     }
 
+    fn state(&self) -> Vec<(String, TensorData)> {
+        self.regulation.iter().map(Regulation::state).collect()
+    }
+
+    fn restore(&mut self, mut state: BTreeMap<String, TensorData>) -> Result<(), String> {
+        if let Some(regulation) = &mut self.regulation {
+            regulation.restore(&mut state)?;
+        }
+        match state.keys().next() {
+            Some(name) => Err(format!("holds '{name}', which the stage does not keep")),
+            None => Ok(()),
+        }
+    }
+
+    fn after_epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        if let Some(regulation) = &mut self.regulation {
+            regulation.after_epoch(&self.radius, record);
+        }
+        Ok(())
+    }
+
     fn contradiction(&self, earlier: &[StageConfig]) -> Option<String> {
         let in_place = |stage: &&StageConfig| stage.stage == "inner-max" && !stage.options.contains_key("into");
         earlier.iter().find(in_place).map(|_| {
@@ -121,11 +182,26 @@ impl Prepare for InnerMax {
         let batch = &mut views[0].batch;
         let (clean, all) = (self.clean(batch.len()), batch.len());
         let part = batch.slice(clean..all);
-        let images = moment.attack(|victim| self.built.run(victim, &part, &Context::new(moment.seed)))?.images;
+        let scaled = |value: f32, share: f64| vec![(f64::from(value) * share) as f32; part.len()];
+        let share = self.radius_share(moment);
+        let (epsilon, step) = (scaled(self.attack.epsilon, share), scaled(self.attack.step(), share));
+        let mut context = Context::new(moment.seed);
+        if share != 1.0 {
+            context = Context { epsilon: Some(&epsilon), step_size: Some(&step), ..context };
+        }
+        let images = moment.attack(|victim| self.built.run(victim, &part, &context))?.images;
         match &self.into {
-            Some(name) => views.push(View { name: name.clone(), batch: part.with_images(images) }),
+            Some(name) => views.push(View::new(name, part.with_images(images))),
             None if clean == 0 => batch.images = images,
             None => batch.images = Tensor::cat(vec![batch.images.clone().narrow(0, 0, clean), images], 0),
+        }
+        Ok(())
+    }
+    fn observe(&mut self, passes: &mut [Pass], _moment: &Moment<'_>) -> Result<()> {
+        if let Some(regulation) = &mut self.regulation {
+            let clean = pass(passes, BATCH)?;
+            let loss = clean_loss(clean.output.logits.clone().inner(), &clean.view.batch.targets);
+            regulation.after_step(&self.radius, loss);
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Tests of recipes, stages, the trainer and its checkpoints, on a tiny network and small scenes.
 
 mod common;
+mod finetune;
+mod margin;
 mod optimizer;
 mod recipes;
 mod resume;

@@ -12,18 +12,21 @@ use fireproof_tensor::random::Stream;
 
 use crate::common::{bits, config, network, run, silent};
 
-/// A run with everything that has a state: random starts, momentum, augmentation, an average of the weights.
+/// A run with everything that has a state: random starts, momentum, augmentation, margins, an average of the weights.
 fn stateful() -> TrainConfig {
     let mut config = TrainConfig { epochs: 4, batch_size: 2, ..config("segpgd2-at") };
     config.augment = Augment { flip: true, scale: Some((0.8, 1.25)), ..Augment::default() };
     config.recipe.stages.push(StageConfig { stage: "ema".into(), options: Default::default() });
+    let margin = serde_json::json!({ "steps": 2, "halvings": 2, "criterion": { "kind": "dice", "threshold": 0.1 } });
+    let options = margin.as_object().unwrap().clone();
+    config.recipe.stages.insert(0, StageConfig { stage: "margin".into(), options });
     // Long enough that another process can hit a step.
     config.recipe.stages.insert(0, StageConfig { stage: "slow".into(), options: Default::default() });
     config
 }
 
-/// Bits of the last and of the best weights, and the epochs without their times.
-type End = (Vec<(String, Vec<u32>)>, Vec<(String, Vec<u32>)>, Vec<EpochRecord>);
+/// Bits of the last and of the best weights, the epochs without their times, and the bits of the stages' states.
+type End = (Vec<(String, Vec<u32>)>, Vec<(String, Vec<u32>)>, Vec<EpochRecord>, Vec<(String, Vec<u8>)>);
 
 fn end(folder: &Path) -> End {
     let path = folder.join(CHECKPOINT);
@@ -36,7 +39,10 @@ fn end(folder: &Path) -> End {
             .parameters(),
     );
     let epochs = checkpoint.state.epochs.into_iter().map(|epoch| EpochRecord { seconds: 0.0, ..epoch }).collect();
-    (last, best, epochs)
+    let stage = |(stage, state): (String, std::collections::BTreeMap<String, burn::tensor::TensorData>)| {
+        state.into_iter().map(move |(name, data)| (format!("{stage}/{name}"), data.as_bytes().to_vec()))
+    };
+    (last, best, epochs, checkpoint.stages.into_iter().flat_map(stage).collect())
 }
 
 const FOLDER: &str = "FIREPROOF_TEST_TRAIN_INTO";
@@ -162,7 +168,7 @@ fn every_part_of_a_checkpoint_matters_to_the_end() {
     assert!(resumed(&|checkpoint| checkpoint.state.step = 2) != expected, "schedule and random starts");
     assert!(resumed(&|checkpoint| checkpoint.state.loss_sum = 0.0) != expected, "mean loss of the epoch");
     let average = |checkpoint: &mut Checkpoint| {
-        let averages = checkpoint.stages.values_mut().find(|state| !state.is_empty()).unwrap();
+        let averages = checkpoint.stages.values_mut().find(|state| state.contains_key("head.bias")).unwrap();
         let head = averages.get_mut("head.bias").unwrap();
         *head = burn::tensor::TensorData::new(vec![1.0f32; head.num_elements()], head.shape().clone());
     };

@@ -16,7 +16,7 @@ fn images(n: usize) -> Batch {
 }
 
 fn view(batch: Batch) -> Vec<View> {
-    vec![View { name: BATCH.into(), batch }]
+    vec![View::new(BATCH, batch)]
 }
 
 fn values(tensor: Tensor<4>) -> Vec<f32> {
@@ -101,7 +101,7 @@ fn loss(probabilities: [[f32; 3]; 2], labels: [u8; 2], class_weights: ClassWeigh
     stage.begin(&*network, &data).unwrap();
     let batch = Batch::from_host(vec![0.0; 6], &labels, [1, 3, 1, 2], vec![0], &device).unwrap();
     let output = Output { logits: logits.clone(), auxiliary: auxiliary.map(|_| logits) };
-    let passes = [Pass { view: View { name: BATCH.into(), batch }, output }];
+    let passes = [Pass { view: View::new(BATCH, batch), output }];
     let moment = Moment::new(&*network, 0, 1, 0, 7);
     stage.loss(&passes, &moment).unwrap().inner().into_scalar()
 }
@@ -193,7 +193,7 @@ fn soft_targets_and_sample_weights_enter_the_mean() {
     let weight = Tensor::<1>::from_floats([1.0, 3.0], &device);
     let targets = Targets::from_labels(&[0, 0], [2, 1, 1], &device).unwrap().with_soft(soft).with_weight(weight);
     let batch = Batch::new(Tensor::zeros([2, 3, 1, 1], &device), targets, vec![0, 1]).unwrap();
-    let passes = [Pass { view: View { name: BATCH.into(), batch }, output: Output::from(logits.autodiff()) }];
+    let passes = [Pass { view: View::new(BATCH, batch), output: Output::from(logits.autodiff()) }];
     let network = network(0);
     let moment = Moment::new(&*network, 0, 1, 0, 7);
     let found = CrossEntropy::default().loss(&passes, &moment).unwrap().inner().into_scalar::<f32>();
