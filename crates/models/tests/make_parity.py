@@ -3,7 +3,9 @@
 
     python3 -m venv venv && venv/bin/pip install torch==2.11.0 torchvision==0.26.0 numpy safetensors
     venv/bin/python make_parity.py golden          # the small U-Net in this repository
-    venv/bin/python make_parity.py --large DIR     # torchvision's networks, 700 MB; tests read DIR from FIREPROOF_PARITY
+    venv/bin/python make_parity.py --large DIR     # networks of usual size, 800 MB; tests read DIR from FIREPROOF_PARITY
+
+The answers for the large ones are computed in double precision, so that what differs is the error of single precision.
 
 Batch-norm statistics and weights are perturbed, so that nothing is right by being one or zero.
 """
@@ -133,7 +135,16 @@ def large(folder):
         net = PSPNet(*args)
         return net, net
 
+    def unet():
+        net = UNet(32, 5, 7)
+        for m in net.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+        return net, net
+
+    odd, halved = ((97, 131), (64, 64), (40, 33)), ((96, 144), (64, 64), (48, 32))
     cases = {
+        "unet_base32": unet,
         "deeplabv3_resnet50": lambda: torchvision("deeplabv3_resnet50"),
         "fcn_resnet50": lambda: torchvision("fcn_resnet50"),
         "pspnet_resnet50_deep_stem": lambda: pspnet(50, 7, True, True, 512),
@@ -144,17 +155,18 @@ def large(folder):
         torch.manual_seed(seed)
         net, forward = make()
         perturb(net)
+        torch.save(net.state_dict(), folder / f"{name}.pth", _use_new_zipfile_serialization=name != "fcn_resnet50")
+        net.double()
         out = {}
-        for h, w in ((97, 131), (64, 64), (40, 33)):
-            x = torch.rand(1, 3, h, w)
-            f = lambda x: forward((x - mean) / std)
+        for h, w in halved if name.startswith("unet") else odd:
+            x = torch.rand(1, 3, h, w).double()
+            f = forward if name.startswith("unet") else lambda x: forward((x - mean) / std)
             with torch.no_grad():
                 y = f(x)
-            probe = torch.randn_like(y)
+            probe = torch.randn_like(y, dtype=torch.float32).double()
             out |= {f"images.{h}x{w}": x, f"logits.{h}x{w}": y, f"probe.{h}x{w}": probe,
                     f"gradient.{h}x{w}": gradient(f, x, probe)}
-        torch.save(net.state_dict(), folder / f"{name}.pth", _use_new_zipfile_serialization=name != "fcn_resnet50")
-        save_file({k: v.contiguous() for k, v in out.items()}, folder / f"{name}_answers.safetensors")
+        save_file({k: v.float().contiguous() for k, v in out.items()}, folder / f"{name}_answers.safetensors")
         print(name, flush=True)
 
 

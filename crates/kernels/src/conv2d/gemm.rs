@@ -261,9 +261,10 @@ impl Area {
         channels: usize,
         packed: *mut f32,
     ) {
-        for panel in &self.panels {
-            let width = panel.width * S::LANES;
-            for channel in 0..channels {
+        // A channel's points lie side by side, so one channel after the other reads memory in its order.
+        for channel in 0..channels {
+            for panel in &self.panels {
+                let width = panel.width * S::LANES;
                 // SAFETY: the panel's row of this channel has `width` numbers, and the runs lie in the plane.
                 unsafe {
                     let source = source.add(channel * plane);

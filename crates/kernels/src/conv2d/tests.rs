@@ -154,6 +154,100 @@ proptest! {
     }
 }
 
+/// Shapes with channels enough for every algorithm, taps far apart among them.
+fn wide_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let channels = prop_oneof![3 => (16..34usize, 8..34usize), 1 => (16..20usize, 16..20usize)];
+    let kernel = prop_oneof![4 => Just((3, 3)), 2 => Just((1, 1)), 1 => (1..4usize, 1..4usize)];
+    let dilation = prop_oneof![2 => Just((1, 1)), 3 => (1..5usize, 1..5usize).prop_map(|(d, _)| (d, d)), 2 => (1..14usize, 1..14usize)];
+    let geometry = ((1..3usize, 1..32usize, 1..40usize), kernel, dilation);
+    let padding = prop_oneof![
+        // What keeps the size, and anything.
+        2 => Just(None),
+        1 => ((0..4usize, 0..4usize), (0..4usize, 0..4usize)).prop_map(Some),
+    ];
+    let stride = prop_oneof![3 => Just((1, 1)), 1 => (1..4usize, 1..4usize)];
+    (channels, geometry, padding, stride).prop_filter_map(
+        "an output, and a reference of bearable length",
+        |((inputs, outputs), ((batch, height, width), kernel, dilation), padding, stride)| {
+            let (kernel, dilation): ([usize; 2], [usize; 2]) = (kernel.into(), dilation.into());
+            let padding = match padding {
+                Some((vertical, horizontal)) => [vertical.into(), horizontal.into()],
+                None => [0, 1].map(|a| [(kernel[a] - 1) / 2 * dilation[a], kernel[a] / 2 * dilation[a]]),
+            };
+            let (stride, groups) = (stride.into(), 1);
+            let (in_channels, out_channels) = (inputs, outputs);
+            Conv2dShape { batch, in_channels, out_channels, height, width, kernel, stride, padding, dilation, groups }
+                .checked()
+                .ok()
+                .filter(|shape| shape.flops() < 4e6)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pass_agrees_with_plain_loops_within_every_limit_on_winograd(shape in wide_shapes()) {
+        let case = Case::new(shape);
+        let references = (case.reference_forward(), case.reference_input_gradient(), case.reference_weight_gradient());
+        for isa in Isa::available() {
+            for (limit, bound) in [(Winograd::Never, 1e-5), (Winograd::F2, 1e-5), (Winograd::F4, 1e-4)] {
+                let weights = case.packed().with_winograd(limit);
+                let (mut out, mut grad) = (vec![f32::NAN; references.0.len()], vec![f32::NAN; references.1.len()]);
+                let mut grad_weights = vec![f32::NAN; references.2.len()];
+                isa.force(|| {
+                    forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
+                    input_gradient(&shape, &case.grad_out, &weights, &mut grad);
+                    weight_gradient_within(limit, &shape, &case.x, &case.grad_out, &mut grad_weights);
+                });
+                let errors = [
+                    relative_error(&out, &references.0),
+                    relative_error(&grad, &references.1),
+                    relative_error(&grad_weights, &references.2),
+                ];
+                prop_assert!(errors.iter().all(|&e| e < bound), "{:?} {:?} {} {:?}", limit, errors, isa.name(), shape);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_hides_a_nan_or_an_infinity_in_any_pass_of_any_algorithm() {
+    for shape in [
+        square([17, 20], [20, 22], 3, 1, 2),
+        square([17, 20], [20, 22], 3, 1, 9),
+        square([20, 18], [13, 14], 3, 1, 1),
+        square([20, 18], [12, 13], 1, 2, 1),
+        square([40, 24], [9, 11], 1, 1, 1),
+    ] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut case = Case::new(shape);
+            let (input, output) = (case.x.len() / 2, case.grad_out.len() / 2);
+            let clean = case.x[input];
+            case.x[input] = bad;
+            let weights = PackedWeights::new(&shape, &case.weights);
+            let (mut out, mut grad) = (vec![0.0; case.grad_out.len()], vec![0.0; case.x.len()]);
+            let (mut from_x, mut from_grad) = (vec![0.0; case.weights.len()], vec![0.0; case.weights.len()]);
+            for isa in Isa::available() {
+                isa.force(|| {
+                    forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
+                    weight_gradient(&shape, &case.x, &case.grad_out, &mut from_x);
+                    let (mut x, mut grad_out) = (case.x.clone(), case.grad_out.clone());
+                    (x[input], grad_out[output]) = (clean, bad);
+                    input_gradient(&shape, &grad_out, &weights, &mut grad);
+                    weight_gradient(&shape, &x, &grad_out, &mut from_grad);
+                });
+                products(&shape, |o, i, w| {
+                    let hidden = (i == input && (out[o].is_finite() || from_x[w].is_finite()))
+                        || (o == output && (grad[i].is_finite() || from_grad[w].is_finite()));
+                    assert!(!hidden, "{bad} is hidden, {} {shape:?}", isa.name());
+                });
+            }
+        }
+    }
+}
+
 fn square(channels: [usize; 2], size: [usize; 2], kernel: usize, stride: usize, dilation: usize) -> Conv2dShape {
     let padding = dilation * (kernel / 2);
     Conv2dShape {

@@ -1,5 +1,6 @@
 use super::register_tile::BLOCK;
 use super::{Conv2dShape, Winograd};
+use crate::parallel;
 use crate::winograd::{Tile, TransformedWeights};
 use std::sync::OnceLock;
 
@@ -103,20 +104,26 @@ impl PackedWeights {
             .get_or_init(|| TransformedWeights::new(tile, self.as_slice(), self.out_channels, self.in_channels))
     }
 
-    fn pack(&self, outputs: usize, inputs: usize, at: impl Fn(usize, usize, usize, usize) -> usize) -> Vec<f32> {
+    fn pack(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        at: impl Fn(usize, usize, usize, usize) -> usize + Sync + Send,
+    ) -> Vec<f32> {
         let taps = self.kernel[0] * self.kernel[1];
         let blocks = outputs.div_ceil(BLOCK);
         let weights = self.as_slice();
         let mut packed = vec![0.0; self.groups * blocks * inputs * taps * BLOCK];
-        for (chunk, target) in packed.chunks_exact_mut(inputs * taps * BLOCK).enumerate() {
-            let (group, block) = (chunk / blocks, chunk % blocks);
+        let chunk = inputs * taps * BLOCK;
+        parallel::for_each_plane(&mut packed, chunk, chunk, |index, target| {
+            let (group, block) = (index / blocks, index % blocks);
             for (row, target) in target.chunks_exact_mut(BLOCK).enumerate() {
                 let (tap, input) = (row / inputs, row % inputs);
                 for (m, target) in target.iter_mut().enumerate().take(outputs - block * BLOCK) {
                     *target = weights[at(group, block * BLOCK + m, input, tap)];
                 }
             }
-        }
+        });
         packed
     }
 }

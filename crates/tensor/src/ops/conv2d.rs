@@ -387,6 +387,34 @@ mod tests {
     }
 
     #[test]
+    fn a_view_gives_the_bits_of_its_copy() {
+        let device = Device::flex();
+        let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &device);
+        // Copying a tensor of the same numbers into row-major order.
+        let copy = |t: &Tensor<4>| Tensor::<4>::from_data(t.to_data(), &device);
+        let (images, filters) = (random([20, 12, 11, 3]), random([3, 3, 18, 24]));
+        let x = images.permute([3, 0, 2, 1]).narrow(1, 2, 18);
+        let weight = filters.permute([3, 2, 1, 0]);
+        let scale = random([11, 12, 1, 1]).permute([2, 3, 0, 1]);
+        for (dilation, padding) in [(1, 1), (2, 2), (6, 6)] {
+            let options = Conv2dOptions { dilation, padding, ..Conv2dOptions::default() };
+            let run = |x: Tensor<4>, weight: Tensor<4>| {
+                let (x, weight) = (x.autodiff().require_grad(), weight.autodiff().require_grad());
+                let y = conv2d(x.clone(), weight.clone(), None, options);
+                // The gradient arrives as a view too.
+                let y = y.swap_dims(2, 3) * Tensor::from_inner(scale.clone());
+                let mut gradients = y.clone().sum().backward();
+                [
+                    y.inner().into_data(),
+                    x.grad_remove(&mut gradients).unwrap().into_data(),
+                    weight.grad_remove(&mut gradients).unwrap().into_data(),
+                ]
+            };
+            assert!(run(x.clone(), weight.clone()) == run(copy(&x), copy(&weight)), "{options:?}");
+        }
+    }
+
+    #[test]
     fn transposed_values_and_gradients_are_those_of_burn() {
         let doubling = Conv2dOptions { stride: 2, ..Conv2dOptions::default() };
         agrees([2, 6, 5, 4], [6, 3, 2, 2], doubling, true, true, false);
