@@ -14,6 +14,7 @@ inventory::submit! {
         about: "four convolutions at full resolution",
         options: &[NetworkOption { name: "base", about: "channels", default: 16, range: 1..=1024 }],
         normalisation: Normalisation::identity,
+        plan: None,
         recognise: |_| None,
         build,
     }

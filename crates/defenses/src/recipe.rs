@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result, presets,
     stage::{BATCH, Cost, Hook, Options, Prepare, Stage, StageConfig, Term, registered},
-    stages::{CrossEntropy, InnerMax},
+    stages::{CrossEntropy, DiceCe, InnerMax},
 };
 
 /// The stages of a step, in their order, and what selects the best weights.
@@ -67,7 +67,7 @@ pub struct Guard {
 }
 
 /// The forms that [`Recipe::preset`] knows.
-const PRESETS: &str = "'standard', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
+const PRESETS: &str = "'standard', 'nnunet', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
                        '{attack}{steps}-at-full' (all of it), 'ima', 'amat', 'ame', 'iaat', 'sat', 'fat', \
                        'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', or the path of a .toml or .json file";
 
@@ -88,6 +88,10 @@ impl Recipe {
         }
         if let Some(recipe) = presets::find(name) {
             return Ok(recipe);
+        }
+        if name == "nnunet" {
+            let dice = stage("dice-ce", crate::stage::options(&DiceCe::default()));
+            return Ok(Self { name: name.into(), selection: None, guard: None, stages: vec![dice] });
         }
         let (attacked, share) = match name.strip_suffix("-at-full") {
             Some(attacked) => (attacked, 1.0),

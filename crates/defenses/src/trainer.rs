@@ -325,7 +325,8 @@ impl<'a> Trainer<'a> {
                 let asked = Instant::now();
                 let loaded = loader.next().expect("the training loader never ends")?;
                 waited += asked.elapsed();
-                let batch = batch(&loaded.samples, &self.devices[0])?;
+                let unit = self.network.architecture().normalisation.unit;
+                let batch = batch(&loaded.samples, &self.devices[0])?.in_unit(unit)?;
                 let (loss, rate) = self.step(batch)?;
                 self.state.loss_sum += loss;
                 self.state.step += 1;

@@ -42,7 +42,7 @@ pub(crate) fn score(
             if stop() {
                 return Ok(None);
             }
-            let batch = batch(&pending, &network.device())?;
+            let batch = batch(&pending, &network.device())?.in_unit(network.architecture().normalisation.unit)?;
             pending.clear();
             count_pixels(&mut clean, &*victim, &batch, &mut passes)?;
             if let Some((attack, seed)) = attack {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use fireproof_tensor::Unit;
 use serde::{Deserialize, Serialize};
 
 use crate::weights::{Recognised, Shapes};
@@ -30,12 +31,21 @@ pub struct Normalisation {
     /// Order of the channels that the first layer sees.
     #[serde(default)]
     pub order: ChannelOrder,
+    /// The unit in which the network takes its images: pixels in `[0, 1]`, or what per-case normalisation makes of them
+    /// (a data set of medical volumes knows each case's mean and standard deviation). The data set's normalisation
+    /// comes after it.
+    #[serde(default, skip_serializing_if = "is_pixel")]
+    pub unit: Unit,
+}
+
+fn is_pixel(unit: &Unit) -> bool {
+    *unit == Unit::Pixel
 }
 
 impl Normalisation {
     /// Leaves pixels as they are.
     pub fn identity(channels: usize) -> Self {
-        Self { mean: vec![0.0; channels], std: vec![1.0; channels], order: ChannelOrder::Rgb }
+        Self { mean: vec![0.0; channels], std: vec![1.0; channels], order: ChannelOrder::Rgb, unit: Unit::Pixel }
     }
 
     /// ImageNet's statistics, as torchvision uses them, for RGB; grey images get the channels' average.
@@ -44,7 +54,7 @@ impl Normalisation {
             3 => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
             n => (vec![0.449; n], vec![0.226; n]),
         };
-        Self { mean, std, order: ChannelOrder::Rgb }
+        Self { mean, std, ..Self::identity(channels) }
     }
 
     /// Normalises `[N, C, H, W]`.
@@ -196,6 +206,9 @@ pub struct Definition {
     pub options: &'static [NetworkOption],
     /// The normalisation when none is given, for a number of channels.
     pub normalisation: fn(usize) -> Normalisation,
+    /// Options that follow from height and width of the images it is trained on, for networks that are planned by them;
+    /// what the user says comes before it.
+    pub plan: Option<fn([usize; 2]) -> Vec<(&'static str, usize)>>,
     /// Tells it by names and shapes in a weight file; `None` for another network's.
     pub recognise: fn(&Shapes) -> Option<Recognised>,
     /// Makes it, with values derived from the seed; called with settings that passed [`Architecture::check`].

@@ -26,6 +26,7 @@ pub static DEEPLABV3_RESNET18: Definition = Definition {
     about: "DeepLabv3 on a dilated ResNet-18 (Chen et al., 2017)",
     options: &[AUXILIARY],
     normalisation: Normalisation::imagenet,
+    plan: None,
     recognise: |shapes| recognise(shapes, Depth::Eighteen),
     build,
 };
@@ -118,7 +119,7 @@ impl Forward for DeepLab {
         let x = self.aspp.forward(features.last, taps);
         let x = taps.site("aspp", x);
         let x = self.hidden.forward(x, taps);
-        Output { logits: resize(self.classifier.forward(x)), auxiliary }
+        Output { auxiliary, ..resize(self.classifier.forward(x)).into() }
     }
 
     fn sites(&self) -> Vec<String> {

@@ -30,6 +30,7 @@ pub static ESPNET: Definition = Definition {
         NetworkOption { name: "q", about: "ESP units at an eighth of the size", default: 8, range: 1..=64 },
     ],
     normalisation,
+    plan: None,
     recognise,
     build,
 };
@@ -43,7 +44,7 @@ fn normalisation(channels: usize) -> Normalisation {
     }
     let mean = [105.033_193_69, 108.408_863_15, 110.331_026_43].map(|m: f64| (m / 255.0) as f32);
     let std = [69.904_346_16, 72.690_745_34, 72.125_710_15].map(|s: f64| s as f32);
-    Normalisation { mean: mean.to_vec(), std: std.to_vec(), order: ChannelOrder::Bgr }
+    Normalisation { mean: mean.to_vec(), std: std.to_vec(), order: ChannelOrder::Bgr, ..Normalisation::identity(3) }
 }
 
 fn build(architecture: &Architecture, seed: u64, device: &Device) -> Box<dyn Network> {

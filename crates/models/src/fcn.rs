@@ -21,6 +21,7 @@ pub static FCN_RESNET50: Definition = Definition {
     about: "FCN on a dilated ResNet-50, torchvision's layout (Long et al., CVPR 2015)",
     options: &[AUXILIARY],
     normalisation: Normalisation::imagenet,
+    plan: None,
     recognise,
     build,
 };
@@ -87,7 +88,7 @@ impl Forward for Fcn {
         let auxiliary = self.auxiliary.as_ref().filter(|_| taps.is_training());
         let auxiliary = auxiliary.map(|head| resize(head.forward(features.third, taps)));
         let logits = resize(self.classifier.forward(features.last, taps));
-        Output { logits, auxiliary }
+        Output { auxiliary, ..logits.into() }
     }
 
     fn sites(&self) -> Vec<String> {

@@ -22,6 +22,7 @@ mod head;
 pub mod inference;
 pub mod layers;
 pub mod network;
+mod nnunet;
 mod pspnet;
 mod resnet;
 mod taps;
@@ -32,13 +33,15 @@ pub use architecture::{
     Architecture, ChannelOrder, Definition, NetworkOption, Normalisation, build, definition, definitions,
 };
 pub use error::{Error, Result};
-pub use network::{Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained};
+pub use network::{Coarse, Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained};
+pub use nnunet::plan as nnunet_stages;
 pub use taps::{BatchNormMode, BatchStatistics, Taps};
 pub use weights::{Loaded, Overrides, Recognised, Report, Shapes, load, load_backbone, save};
 
 /// The networks of this crate.
 static OWN: &[&Definition] = &[
     &unet::UNET,
+    &nnunet::NNUNET,
     &espnet::ESPNET,
     &pspnet::PSPNET_RESNET18,
     &pspnet::PSPNET_RESNET50,

@@ -23,11 +23,22 @@ pub struct Output {
     pub logits: Tensor<4>,
     /// An auxiliary head's logits `[N, K, H, W]`, in the training modes, if the network has one.
     pub auxiliary: Option<Tensor<4>>,
+    /// Logits of coarser heads, the finest first, in the training modes, if the network has deep supervision.
+    pub coarse: Vec<Coarse>,
+}
+
+/// What a head at a lower resolution says.
+#[derive(Clone, Debug)]
+pub struct Coarse {
+    /// `[N, K, ⌈H / stride⌉, ⌈W / stride⌉]`.
+    pub logits: Tensor<4>,
+    /// How many pixels of the image, along each axis, one of these stands for.
+    pub stride: usize,
 }
 
 impl From<Tensor<4>> for Output {
     fn from(logits: Tensor<4>) -> Self {
-        Self { logits, auxiliary: None }
+        Self { logits, auxiliary: None, coarse: Vec::new() }
     }
 }
 
@@ -252,8 +263,15 @@ fn pass<M: Forward>(module: &M, architecture: &Architecture, images: Tensor<4>, 
     let padded = x.dims()[2..] != [height, width];
     let mut output = module.forward(x, taps);
     if padded {
-        let crop = |y: Tensor<4>| y.narrow(2, 0, height).narrow(3, 0, width);
-        output = Output { logits: crop(output.logits), auxiliary: output.auxiliary.map(crop) };
+        let crop =
+            |y: Tensor<4>, stride: usize| y.narrow(2, 0, height.div_ceil(stride)).narrow(3, 0, width.div_ceil(stride));
+        let coarse = output.coarse.into_iter();
+        let coarse = coarse.map(|Coarse { logits, stride }| Coarse { logits: crop(logits, stride), stride });
+        output = Output {
+            logits: crop(output.logits, 1),
+            auxiliary: output.auxiliary.map(|y| crop(y, 1)),
+            coarse: coarse.collect(),
+        };
     }
     if let Some(site) = taps.unreached() {
         panic!(

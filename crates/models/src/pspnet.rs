@@ -42,6 +42,7 @@ pub static PSPNET_RESNET18: Definition = Definition {
     about: "PSPNet on a dilated ResNet-18 (Zhao et al., CVPR 2017)",
     options: &[AUXILIARY, DEEP_STEM, DILATE_FIRST, hidden(128)],
     normalisation: Normalisation::imagenet,
+    plan: None,
     recognise: |shapes| recognise(shapes, Depth::Eighteen),
     build,
 };
@@ -52,6 +53,7 @@ pub static PSPNET_RESNET50: Definition = Definition {
     about: "PSPNet on a dilated ResNet-50 (Zhao et al., CVPR 2017)",
     options: &[AUXILIARY, DEEP_STEM, DILATE_FIRST, hidden(512)],
     normalisation: Normalisation::imagenet,
+    plan: None,
     recognise: |shapes| recognise(shapes, Depth::Fifty),
     build,
 };
@@ -124,7 +126,7 @@ impl Forward for PspNet {
             parts.push(resize_bilinear(pooled, [h, w], true));
         }
         let x = taps.site("pyramid", concat(parts));
-        Output { logits: resize(self.classifier.forward(x, taps)), auxiliary }
+        Output { auxiliary, ..resize(self.classifier.forward(x, taps)).into() }
     }
 
     fn sites(&self) -> Vec<String> {

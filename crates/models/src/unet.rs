@@ -26,6 +26,7 @@ pub static UNET: Definition = Definition {
         NetworkOption { name: "levels", about: "resolutions, each half the one above", default: 5, range: 1..=8 },
     ],
     normalisation: Normalisation::identity,
+    plan: None,
     recognise,
     build,
 };

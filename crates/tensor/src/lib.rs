@@ -32,7 +32,7 @@ pub mod random;
 mod targets;
 mod victim;
 
-pub use batch::{Affine, Batch};
+pub use batch::{Affine, Batch, Unit};
 pub use error::{Error, Result};
 pub use norm::Norm;
 pub use targets::{Targets, VOID};

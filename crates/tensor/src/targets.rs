@@ -116,6 +116,31 @@ impl Targets {
             * self.valid.clone().reshape([n, 1, height, width])
     }
 
+    /// The targets that a head at a coarser resolution learns, `[N, ⌈H / stride⌉, ⌈W / stride⌉]`: of each square of
+    /// pixels the one in its middle, the lower right of four (PyTorch's `nearest-exact`). Where that lies outside the
+    /// image, the target is void.
+    pub fn coarse(&self, stride: usize) -> Self {
+        let [_, height, width] = self.dims();
+        let device = self.labels.device();
+        let axis = |size: usize| {
+            let places: Vec<usize> = (0..size.div_ceil(stride)).map(|i| i * stride + stride / 2).collect();
+            let inside: Vec<f32> = places.iter().map(|&p| if p < size { 1.0 } else { 0.0 }).collect();
+            let indices: Vec<i32> = places.iter().map(|&p| p.min(size - 1) as i32).collect();
+            let n = indices.len();
+            let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device);
+            (indices, Tensor::<1>::from_data(TensorData::new(inside, [n]), &device))
+        };
+        let ((rows, in_height), (columns, in_width)) = (axis(height), axis(width));
+        let pick = |map: Tensor<3>| map.select(1, rows.clone()).select(2, columns.clone());
+        let inside = in_height.reshape([1, -1, 1]) * in_width.reshape([1, 1, -1]);
+        Self {
+            labels: self.labels.clone().select(1, rows.clone()).select(2, columns.clone()),
+            valid: pick(self.valid.clone()) * inside,
+            soft: self.soft.as_ref().map(|soft| soft.clone().select(2, rows.clone()).select(3, columns.clone())),
+            weight: self.weight.clone(),
+        }
+    }
+
     /// The targets of the samples at `indices` (positions in the batch), in that order.
     pub fn select(&self, indices: &Tensor<1, Int>) -> Self {
         Self {
@@ -154,6 +179,20 @@ mod tests {
         let targets = Targets::from_labels(&[1, 0, VOID], [1, 1, 3], &Device::flex()).unwrap();
         let map: Vec<f32> = targets.one_hot(2).into_data().try_to_vec().unwrap();
         assert_eq!(map, [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn coarse_targets_are_those_of_nearest_exact() {
+        // torch.nn.functional.interpolate(arange(24).view(1, 1, 4, 6), size, mode="nearest-exact"), torch 2.11.
+        let labels: Vec<u8> = (0..24).collect();
+        let targets = Targets::from_labels(&labels, [1, 4, 6], &Device::flex()).unwrap();
+        let coarse = targets.coarse(2);
+        let values = coarse.labels().to_data().convert::<i32>().try_to_vec::<i32>().unwrap();
+        assert_eq!((values, coarse.dims()), (vec![7, 9, 11, 19, 21, 23], [1, 2, 3]));
+        let values = targets.coarse(4);
+        assert_eq!(values.labels().to_data().convert::<i32>().try_to_vec::<i32>().unwrap()[0], 14);
+        // The second square of four columns has its middle at column 6, beyond the image.
+        assert_eq!(values.valid().to_data().try_to_vec::<f32>().unwrap(), [1.0, 0.0]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl CrossEntropy {
         }
     }
 
-    fn mean(&self, logits: &Tensor<4>, targets: &Targets) -> Tensor<1> {
+    pub(super) fn mean(&self, logits: &Tensor<4>, targets: &Targets) -> Tensor<1> {
         let classes = logits.dims()[1];
         let [n, height, width] = targets.dims();
         let per_pixel = |map: Tensor<4>| map.sum_dim(1).reshape([n, height, width]) * targets.valid().clone();

@@ -2,6 +2,7 @@
 
 mod common;
 mod finetune;
+mod losses;
 mod margin;
 mod optimizer;
 mod recipes;

@@ -100,7 +100,7 @@ fn loss(probabilities: [[f32; 3]; 2], labels: [u8; 2], class_weights: ClassWeigh
     let network = network(0);
     stage.begin(&*network, &data).unwrap();
     let batch = Batch::from_host(vec![0.0; 6], &labels, [1, 3, 1, 2], vec![0], &device).unwrap();
-    let output = Output { logits: logits.clone(), auxiliary: auxiliary.map(|_| logits) };
+    let output = Output { auxiliary: auxiliary.map(|_| logits.clone()), ..logits.into() };
     let passes = [Pass { view: View::new(BATCH, batch), output }];
     let moment = Moment::new(&*network, 0, 1, 0, 7);
     stage.loss(&passes, &moment).unwrap().inner().into_scalar()

@@ -69,8 +69,12 @@ impl Conv2d {
     pub fn with_bias(builder: &Builder, spec: ConvSpec) -> Self {
         let fan_in = spec.input / spec.options.groups * spec.kernel * spec.kernel;
         let init = Init::Uniform(1.0 / (fan_in as f32).sqrt());
-        let convolution = Self::with(builder, spec, init);
-        Self { bias: Some(builder.weight("bias", [spec.output], init)), ..convolution }
+        Self::with_init(builder, spec, init, init)
+    }
+
+    /// With a bias, and initial values of the caller's choice.
+    pub fn with_init(builder: &Builder, spec: ConvSpec, weight: Init, bias: Init) -> Self {
+        Self { bias: Some(builder.weight("bias", [spec.output], bias)), ..Self::with(builder, spec, weight) }
     }
 
     fn with(builder: &Builder, spec: ConvSpec, init: Init) -> Self {

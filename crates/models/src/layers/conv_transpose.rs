@@ -18,20 +18,28 @@ pub struct ConvTranspose2d {
 impl ConvTranspose2d {
     /// Without a bias.
     pub fn new(builder: &Builder, input: usize, output: usize) -> Self {
-        // Kernel and stride are equal, so an output pixel sees one tap of every input channel.
-        let init = Init::Uniform(1.0 / (input as f32).sqrt());
-        Self {
-            weight: builder.weight("weight", [input, output, 2, 2], init),
-            bias: None,
-            cache: WeightCache::default(),
-        }
+        Self::with(builder, input, output, Self::init(input))
     }
 
     /// With a bias.
     pub fn with_bias(builder: &Builder, input: usize, output: usize) -> Self {
-        let init = Init::Uniform(1.0 / (input as f32).sqrt());
-        let layer = Self::new(builder, input, output);
-        Self { bias: Some(builder.weight("bias", [output], init)), ..layer }
+        let init = Self::init(input);
+        Self::with_init(builder, input, output, init, init)
+    }
+
+    /// With a bias, and initial values of the caller's choice.
+    pub fn with_init(builder: &Builder, input: usize, output: usize, weight: Init, bias: Init) -> Self {
+        Self { bias: Some(builder.weight("bias", [output], bias)), ..Self::with(builder, input, output, weight) }
+    }
+
+    /// Kernel and stride are equal, so an output pixel sees one tap of every input channel.
+    fn init(input: usize) -> Init {
+        Init::Uniform(1.0 / (input as f32).sqrt())
+    }
+
+    fn with(builder: &Builder, input: usize, output: usize, init: Init) -> Self {
+        let weight = builder.weight("weight", [input, output, 2, 2], init);
+        Self { weight, bias: None, cache: WeightCache::default() }
     }
 
     /// `[N, Ci, H, W]` → `[N, Co, 2 H, 2 W]`.

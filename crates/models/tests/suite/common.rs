@@ -82,6 +82,7 @@ pub fn architectures() -> Vec<Architecture> {
         ("pspnet-resnet18", &[("hidden", 16)]),
         ("pspnet-resnet18", &[("deep_stem", 1), ("dilate_first", 0), ("hidden", 16), ("auxiliary", 0)]),
         ("deeplabv3-resnet18", &[]),
+        ("nnunet", &[("base", 4), ("stages", 3), ("widest", 12)]),
     ])
 }
 

@@ -4,6 +4,7 @@ mod common;
 mod espnet;
 mod inference;
 mod networks;
+mod nnunet;
 mod torchvision;
 mod training;
 mod unet;

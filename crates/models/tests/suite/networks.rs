@@ -128,7 +128,7 @@ fn heads_and_backbones_are_told_apart() {
         let backbone = |p: &&str| p.starts_with("backbone.") || p.starts_with("layer") || p.starts_with("down.");
         assert!(!head.is_empty() && !head.iter().any(|p| backbone(p) && *p != "level3_C.conv.weight"), "{head:?}");
         let statistics = network.layout().iter().filter(|p| p.kind == Kind::Statistic);
-        assert!(statistics.clone().count() > 0);
+        assert_eq!(statistics.clone().count() > 0, architecture.name != "nnunet", "instance norm has none");
         assert!(statistics.clone().all(|p| p.name.ends_with("running_mean") || p.name.ends_with("running_var")));
     }
 }

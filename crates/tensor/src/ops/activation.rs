@@ -33,6 +33,12 @@ pub fn prelu(x: Tensor<4>, slopes: Tensor<1>) -> Tensor<4> {
     }
 }
 
+/// `x` where it is positive, else `slope · x`: `x [N, C, H, W]`.
+pub fn leaky_relu(x: Tensor<4>, slope: f32) -> Tensor<4> {
+    let slopes = Tensor::full([x.dims()[1]], slope, &x.device().inner());
+    if flex::on_flex(&x) { prelu(x, slopes) } else { activation::leaky_relu(x, f64::from(slope)) }
+}
+
 #[derive(Debug)]
 struct Relu;
 

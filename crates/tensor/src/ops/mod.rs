@@ -16,7 +16,7 @@ mod pool;
 mod resize;
 mod sums;
 
-pub use activation::{add_relu, prelu, relu};
+pub use activation::{add_relu, leaky_relu, prelu, relu};
 pub use agreement::{correct, cosine};
 pub use attack_step::attack_step;
 pub use backward::backward;
