@@ -21,6 +21,7 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     page += &header(results, &groups);
     page += &section("At a glance", &glance(&groups));
     page += &section("Accuracy under attack", &rendered(&Table::miou(results, true)));
+    page += &section("Dice of volumes", &rendered(&Table::dice(results)));
     page += &section("Worst case over the attacks", &rendered(&Table::worst_cases(results)));
     page += &section("Convergence of the attacks", &curves.iter().map(figure).collect::<String>());
     page += &section("What it looks like", &panels.iter().map(figure).collect::<String>());

@@ -15,6 +15,7 @@
 //! tensor library.
 
 pub mod canvas;
+pub mod dice;
 mod error;
 pub mod escape;
 mod files;
@@ -34,6 +35,7 @@ pub mod seeds;
 mod shard;
 pub mod table;
 
+pub use dice::DiceScores;
 pub use error::ReportError;
 pub use measured::{CHECKS_FILE, append as append_checks, read as read_checks};
 pub use output::{REPORT_FILE, rewrite, write_all};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::layout::{same_model, same_threat};
-use crate::{Part, ReportError, Row, RowKey, WorstCase, files};
+use crate::{DiceScores, Part, ReportError, Row, RowKey, WorstCase, files};
 
 /// The records file's name in a run's folder.
 pub const RECORDS_FILE: &str = "records.jsonl";
@@ -46,6 +46,9 @@ pub struct Record {
     pub image: u64,
     /// The image's name.
     pub name: String,
+    /// The volume that it is a slice of, by its position in the data set's split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<u64>,
     /// Its pixels, counted.
     pub counts: ClassCounts,
     /// Its pixels by the size of their objects, where that was counted.
@@ -210,6 +213,7 @@ impl Records {
             pixel_accuracy_interval: interval(ClassCounts::pixel_accuracy),
             miou_interval: interval(ClassCounts::miou),
             size_miou: sizes.map(|sizes| sizes.miou()),
+            dice: DiceScores::of(self.of_row(row).map(|record| (record.volume, &record.counts))),
             calibration_error: calibration.and_then(|bins| bins.expected_error()),
             ..Row::new(key, images.len() as u64, &counts, (forward, backward), seconds)
         })
@@ -334,10 +338,11 @@ fn pooled<'a, T: Clone + 'a, E>(
 ///     let (labels, prediction) = predict(name);
 ///     let counts = ClassCounts::count(header.classes, &labels, &prediction)?;
 ///     let name = name.to_owned();
-///     let (sizes, calibration, trace, candidates) = (None, None, None, Vec::new());
+///     let (volume, sizes, calibration, trace, candidates) = (None, None, None, None, Vec::new());
 ///     let (forward_passes, backward_passes, seconds) = (1, 0, 0.1);
 ///     let record = Record {
-///         row: 0, image, name, counts, sizes, calibration, candidates, forward_passes, backward_passes, seconds, trace,
+///         row: 0, image, name, volume, counts, sizes, calibration, candidates, forward_passes, backward_passes, seconds,
+///         trace,
 ///     };
 ///     writer.append(&record)?;
 ///     records.insert("records".as_ref(), record)?;

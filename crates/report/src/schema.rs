@@ -6,7 +6,7 @@ use std::path::Path;
 use fireproof_metrics::{ClassCounts, Interval};
 use serde::{Deserialize, Serialize};
 
-use crate::{Records, ReportError, files};
+use crate::{DiceScores, Records, ReportError, files};
 
 /// The whole file. Between two equal runs only the rows' `seconds` differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +63,8 @@ pub struct Run {
     pub seed: u64,
     /// What ε counts: `pixel` or `normalised`.
     pub unit: String,
-    /// Smallest and largest valid value, in that unit; adversarial images stay within.
+    /// Smallest and largest valid value, in pixels; adversarial images stay within. In normalised units each case has a
+    /// range of its own: these two less the case's mean, over its standard deviation.
     pub range: [f64; 2],
     /// SHA-256 of every weights file, by the name that the rows use.
     pub weights: BTreeMap<String, String>,
@@ -249,6 +250,9 @@ pub struct Row {
     /// Mean IoU of small, medium and large objects, see [`fireproof_metrics::sizes`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_miou: Option<[Option<f64>; 3]>,
+    /// Dice per slice, per volume and pooled, where the images are slices of volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dice: Option<DiceScores>,
     /// Expected calibration error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration_error: Option<f64>,
@@ -300,6 +304,7 @@ impl Row {
             pixel_accuracy_interval: None,
             miou_interval: None,
             size_miou: None,
+            dice: None,
             calibration_error: None,
             forward_passes,
             backward_passes,

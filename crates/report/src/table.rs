@@ -6,7 +6,7 @@ use std::str::FromStr;
 use fireproof_metrics::Interval;
 
 use crate::layout::Group;
-use crate::{Class, Results, Row, Run, WorstCase, escape, labels};
+use crate::{Class, DiceScores, Results, Row, Run, WorstCase, escape, labels};
 
 /// How a table is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +193,51 @@ impl Table {
                     score_head: filled.iter().map(|(name, _)| (*name).to_owned()).collect(),
                     lines: rows.iter().map(line).collect(),
                     notes: score_notes(&filled),
+                    bold_best: false,
+                    tinted: false,
+                });
+            }
+        }
+        tables
+    }
+
+    /// Dice of every row per slice, per volume and pooled, and per volume of each class, per model; only of rows whose images
+    /// are slices of volumes.
+    pub fn dice(results: &Results) -> Vec<Self> {
+        let mut tables = Vec::new();
+        for group in Group::split(&results.rows) {
+            for model in group.lines() {
+                let cell = |column: &&Row| {
+                    let cell = group.cell(model, column)?;
+                    Some((group.column_label(column), cell.dice.as_ref()?))
+                };
+                let rows: Vec<(String, &DiceScores)> = group.columns().iter().filter_map(cell).collect();
+                let Some((_, first)) = rows.first() else { continue };
+                let line = |(label, dice): &(String, &DiceScores)| {
+                    let classes = dice.per_class.iter().skip(1).map(|class| class.volume);
+                    Line {
+                        labels: vec![label.clone()],
+                        swatch: None,
+                        scores: [dice.per_slice(), dice.per_volume(), dice.pooled].into_iter().chain(classes).collect(),
+                        summary: false,
+                    }
+                };
+                let heads = ["Slice", "Volume", "Pooled"].map(str::to_owned).into_iter();
+                let classes = results.run.classes.iter().skip(1).map(|class| class.name.clone());
+                tables.push(Self {
+                    title: format!("Dice (%) of {} on {}", group.line_label(model), group.title()),
+                    label_head: vec!["Attack".to_owned()],
+                    score_head: heads.chain(classes).collect(),
+                    lines: rows.iter().map(line).collect(),
+                    notes: vec![
+                        threat_note(&group, &results.run),
+                        format!(
+                            "Slice, Volume: mean over the slices or the {} volumes that have the class or a prediction of it \
+                             (nnU-Net's rule; results.json has the others), then over classes without the background. Pooled: \
+                             all slices as one. Columns of classes are per volume.",
+                            first.volumes
+                        ),
+                    ],
                     bold_best: false,
                     tinted: false,
                 });
@@ -409,6 +454,9 @@ pub fn results_csv(results: &Results) -> String {
         "miou_medium",
         "miou_large",
         "calibration_error",
+        "dice_slice",
+        "dice_volume",
+        "dice_pooled",
         "options",
     ];
     let classes = results.run.classes.iter().map(|class| format!("iou:{}", class.name));
@@ -455,6 +503,9 @@ pub fn results_csv(results: &Results) -> String {
             medium,
             large,
             row.calibration_error,
+            row.dice.as_ref().and_then(DiceScores::per_slice),
+            row.dice.as_ref().and_then(DiceScores::per_volume),
+            row.dice.as_ref().and_then(|dice| dice.pooled),
         ];
         cells.extend(further.map(number));
         cells.push(row.options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "));
@@ -502,10 +553,11 @@ pub(crate) fn threat_note(group: &Group, run: &Run) -> String {
     let attacked: Vec<&&Row> = group.rows().iter().filter(|row| !row.is_clean()).collect();
     let mut parts = vec![labels::threat(attacked[0])];
     parts.push(format!(
-        "in {} units, adversarial images within [{}, {}]",
+        "in {} units, adversarial images within [{}, {}]{}",
         run.unit,
         labels::significant(run.range[0]),
-        labels::significant(run.range[1])
+        labels::significant(run.range[1]),
+        if run.unit == "pixel" { "" } else { " in pixels, each case's mean and deviation held fixed" }
     ));
     let mut tell = |name: &str, value: &dyn Fn(&Row) -> Option<String>| {
         let mut values: Vec<String> = Vec::new();

@@ -157,7 +157,8 @@ impl Bench {
             writeln!(out, "{}", results.to_json())?;
             return self.judge(&results);
         }
-        for table in Table::miou(&results, false).into_iter().chain(Table::worst_cases(&results)) {
+        let further = Table::worst_cases(&results).into_iter().chain(Table::dice(&results));
+        for table in Table::miou(&results, false).into_iter().chain(further) {
             writeln!(out, "{}", table.render(Format::Markdown))?;
         }
         writeln!(out, "{}", sanity::markdown(&results.run.sanity))?;

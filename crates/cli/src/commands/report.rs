@@ -56,7 +56,13 @@ impl Report {
         let scores =
             if self.scores { [Table::scores(&results), Table::worst_cases(&results)].concat() } else { Vec::new() };
         let seeds = seeds::table(&seeds::spread(&results.rows));
-        for table in Table::miou(&results, true).iter().chain(&per_class).chain(&scores).chain(&seeds) {
+        for table in Table::miou(&results, true)
+            .iter()
+            .chain(&Table::dice(&results))
+            .chain(&per_class)
+            .chain(&scores)
+            .chain(&seeds)
+        {
             writeln!(out, "{}", table.render(self.format))?;
         }
         Ok(())

@@ -74,6 +74,7 @@ pub fn record(row: usize, image: u64) -> Record {
         row,
         image,
         name: format!("frame_{image:03}.png"),
+        volume: None,
         counts: ClassCounts::count(3, &labels, &predictions).unwrap(),
         sizes: None,
         calibration: None,
