@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Image, Mask, Result, Sample, VOID, math, random::Stream};
+use crate::{Error, Image, Mask, Result, Sample, VOID, math, nnunet, random::Stream};
 
 /// Which augmentations are on. The default leaves samples as they are.
 ///
@@ -36,6 +36,14 @@ pub struct Augment {
     pub crop: Option<(usize, usize)>,
     /// What the image holds where it is padded; the mask is void there.
     pub fill: Fill,
+    /// nnU-Net's augmentations instead of all the others but `crop`: rotation, scale, noise, blur, brightness, contrast, low
+    /// resolution, gamma, mirroring, with nnU-Net's probabilities and ranges.
+    #[serde(skip_serializing_if = "is_off")]
+    pub nnunet: bool,
+}
+
+fn is_off(on: &bool) -> bool {
+    !on
 }
 
 /// What an image holds where it is padded.
@@ -61,6 +69,7 @@ impl Augment {
             flip: true,
             crop: Some(crop),
             fill: Fill::Mean,
+            nnunet: false,
         }
     }
 
@@ -94,6 +103,9 @@ impl Augment {
 
     /// The view of `sample` in `epoch`. A single label (classification) stays as it is.
     pub fn apply(&self, sample: Sample, seed: u64, epoch: u64) -> Sample {
+        if self.nnunet {
+            return nnunet::apply(sample, self.crop, seed, epoch);
+        }
         let mut stream = Stream::new(&[seed, epoch, sample.id, 0x6175_676d]);
         // All numbers are drawn whatever is switched on, so that one option does not change another's draw.
         let scale = stream.unit();
@@ -105,17 +117,29 @@ impl Augment {
         let degrees = self.rotation.filter(|_| turned).map_or(0.0, |largest| largest * angle);
         let (height, width) = self.crop.unwrap_or(sample.image.size());
         let view = View::new(&sample.image, (height, width), scale, degrees, self.flip && mirrored, offset);
-        let mut image = view.image(&sample.image, self.fill);
+        let mut image = view.image(&sample.image, &self.fill.values(&sample.image));
         if let Some(deviation) = self.blur.filter(|_| blurred) {
-            blur(&mut image, deviation);
+            blur(&mut image, deviation, (2.0 * deviation).round() as usize);
         }
         let mask = if sample.mask.is_single() { sample.mask } else { view.mask(&sample.mask) };
         Sample { image, mask, ..sample }
     }
 }
 
+impl Fill {
+    /// What each channel is padded with.
+    fn values(self, image: &Image) -> Vec<f32> {
+        let size = image.height * image.width;
+        let mean = |plane: &[f32]| (plane.iter().map(|&value| f64::from(value)).sum::<f64>() / size as f64) as f32;
+        match self {
+            Self::Mean => image.data.chunks_exact(size).map(mean).collect(),
+            Self::Zero => vec![0.0; image.channels],
+        }
+    }
+}
+
 /// The affine map from a view's pixels to the source's.
-struct View {
+pub(crate) struct View {
     height: usize,
     width: usize,
     /// Source column and row of pixel (0, 0)'s centre, and their change per column and per row of the view.
@@ -125,7 +149,7 @@ struct View {
 }
 
 impl View {
-    fn new(
+    pub(crate) fn new(
         source: &Image,
         (height, width): (usize, usize),
         scale: f32,
@@ -140,7 +164,7 @@ impl View {
             if whole >= 0.0 { ((whole + 1.0) * part).floor().min(whole) } else { (0.5 * slack).floor() }
         };
         let (left, top) = (start(source.width, width, offset.0), start(source.height, height, offset.1));
-        let (sin, cos) = math::sin_cos(f64::from(degrees));
+        let (sin, cos) = math::turn(f64::from(degrees));
         let (sin, cos) = (sin as f32 / scale, cos as f32 / scale);
         let mirror = if mirrored { -1.0 } else { 1.0 };
         let (middle_x, middle_y) = (0.5 * source.width as f32, 0.5 * source.height as f32);
@@ -171,15 +195,12 @@ impl View {
         }
     }
 
-    fn image(&self, source: &Image, fill: Fill) -> Image {
+    /// The image; where it is padded, each channel has its value of `fill`.
+    pub(crate) fn image(&self, source: &Image, fill: &[f32]) -> Image {
         let size = source.height * source.width;
         let pixels = self.height * self.width;
         let mut out = Image::zeros(source.channels, self.height, self.width);
-        if fill == Fill::Mean {
-            for (target, plane) in out.data.chunks_exact_mut(pixels).zip(source.data.chunks_exact(size)) {
-                target.fill((plane.iter().map(|&value| f64::from(value)).sum::<f64>() / size as f64) as f32);
-            }
-        }
+        out.data.chunks_exact_mut(pixels).zip(fill).for_each(|(plane, &value)| plane.fill(value));
         let (last_x, last_y) = ((source.width - 1) as f32, (source.height - 1) as f32);
         let data = &mut out.data;
         self.inside(source.size(), |pixel, x, y| {
@@ -199,17 +220,17 @@ impl View {
         out
     }
 
-    fn mask(&self, source: &Mask) -> Mask {
+    pub(crate) fn mask(&self, source: &Mask) -> Mask {
         let mut data = vec![VOID; self.height * self.width];
         self.inside(source.size(), |pixel, x, y| data[pixel] = source.data[y as usize * source.width + x as usize]);
         Mask { height: self.height, width: self.width, data }
     }
 }
 
-/// Gaussian blur in place, mirrored at the borders; the kernel reaches two deviations.
-fn blur(image: &mut Image, deviation: f32) {
+/// Gaussian blur in place, mirrored at the borders; the kernel reaches so many pixels, at least one.
+pub(crate) fn blur(image: &mut Image, deviation: f32, reach: usize) {
     let deviation = f64::from(deviation);
-    let reach = ((2.0 * deviation).round() as usize).max(1);
+    let reach = reach.max(1);
     let half: Vec<f64> =
         (0..=reach).map(|step| math::exp(-((step * step) as f64) / (2.0 * deviation * deviation))).collect();
     let total = half[0] + 2.0 * half[1..].iter().sum::<f64>();
@@ -352,11 +373,11 @@ mod tests {
     #[test]
     fn blur_keeps_constants_and_spreads_a_point_evenly() {
         let mut flat = Image { channels: 1, height: 3, width: 2, data: vec![0.4; 6] };
-        blur(&mut flat, 1.1);
+        blur(&mut flat, 1.1, 2);
         assert!(flat.data.iter().all(|value| (value - 0.4).abs() < 1e-6), "{:?}", flat.data);
         let mut point = Image::zeros(1, 9, 9);
         point.data[40] = 1.0;
-        blur(&mut point, 1.1);
+        blur(&mut point, 1.1, 2);
         assert!((point.data.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         let expected = (-0.5f32 / (1.1 * 1.1)).exp();
         assert!((point.data[41] / point.data[40] - expected).abs() < 1e-5 && point.data[41] == point.data[31]);

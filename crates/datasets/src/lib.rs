@@ -24,6 +24,7 @@ mod loader;
 pub mod manifest;
 mod math;
 mod msd;
+mod nnunet;
 mod open;
 mod random;
 pub mod read;

@@ -23,6 +23,32 @@ pub(crate) fn sin_cos(degrees: f64) -> (f64, f64) {
     (x * series(2), series(1))
 }
 
+/// Sine and cosine of any angle in degrees, error below 1e-14.
+pub(crate) fn turn(degrees: f64) -> (f64, f64) {
+    let quarters = (degrees / 90.0).round();
+    let (sin, cos) = sin_cos(degrees - 90.0 * quarters);
+    match quarters.rem_euclid(4.0) as i32 {
+        0 => (sin, cos),
+        1 => (cos, -sin),
+        2 => (-sin, -cos),
+        _ => (-cos, sin),
+    }
+}
+
+/// Natural logarithm of a positive number, error below 1e-14 of the result or of one.
+pub(crate) fn ln(x: f64) -> f64 {
+    // x = m · 2^e with m between √½ and √2, by the number's own bits; ln m = 2 artanh((m − 1) / (m + 1)).
+    let bits = x.to_bits();
+    let (mut exponent, mut m) = ((bits >> 52) as i64 - 1023, f64::from_bits(bits & ((1 << 52) - 1) | (1023 << 52)));
+    if m > std::f64::consts::SQRT_2 {
+        (exponent, m) = (exponent + 1, 0.5 * m);
+    }
+    let s = (m - 1.0) / (m + 1.0);
+    let square = s * s;
+    let series = (0..12).rev().fold(0.0, |sum, index| 1.0 / f64::from(2 * index + 1) + square * sum);
+    exponent as f64 * std::f64::consts::LN_2 + 2.0 * s * series
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +62,11 @@ mod tests {
             let (sin, cos) = sin_cos(degrees);
             let (expected_sin, expected_cos) = degrees.to_radians().sin_cos();
             assert!((sin - expected_sin).abs() < 1e-14 && (cos - expected_cos).abs() < 1e-14, "{degrees} degrees");
+            let around = 8.0 * degrees;
+            let ((sin, cos), (expected_sin, expected_cos)) = (turn(around), around.to_radians().sin_cos());
+            assert!((sin - expected_sin).abs() < 1e-14 && (cos - expected_cos).abs() < 1e-14, "{around} degrees");
+            let y = 1.37f64.powi(step - 60);
+            assert!((ln(y) - y.ln()).abs() < 1e-14 * y.ln().abs().max(1.0), "ln({y})");
         }
     }
 }
