@@ -9,7 +9,8 @@ use crate::host::floats;
 ///
 /// The rest of an attack (its objective's memory, momenta, step sizes, the best iterate so far) keeps seeing the whole batch: rows
 /// of done images show their last logits and a gradient of zero. An image's logits and gradient never depend on its neighbours, so
-/// the others get the numbers that they would have got beside them; on Flex, the same bits.
+/// the others get the numbers that they would have got beside them; on Flex, the same bits. A victim that must see the whole
+/// batch ([`Victim::is_positional`]) does, and the passes of done images are made in vain.
 #[derive(Clone, Default)]
 pub(crate) struct Compact {
     done: Option<Done>,
@@ -50,6 +51,9 @@ impl Compact {
         match &self.done {
             None => victim.logits(images.clone()),
             Some(done) if done.open.is_empty() => Ok(done.logits.clone()),
+            Some(done) if victim.is_positional() => {
+                Ok(done.join(rows(&victim.logits(images.clone())?, &done.open), done.logits.clone()))
+            }
             Some(done) => Ok(done.join(victim.logits(rows(images, &done.open))?, done.logits.clone())),
         }
     }
@@ -63,6 +67,16 @@ impl Compact {
     ) -> Result<(Tensor<4>, Tensor<4>)> {
         let Some(done) = &self.done else { return victim.pull_back(images, cotangent) };
         let mut whole = None;
+        if victim.is_positional() {
+            let (_, gradient) = victim.pull_back(images, &mut |logits| {
+                let all = done.join(rows(&logits, &done.open), done.logits.clone());
+                whole = Some(all.clone());
+                cotangent(all)
+            })?;
+            let logits = whole.expect("a victim's pull_back asks for the gradient at its logits");
+            let still = rows(&gradient, &done.open);
+            return Ok((logits, done.join(still, rows(&gradient, &done.closed).zeros_like())));
+        }
         let (_, gradient) = victim.pull_back(rows(&images, &done.open), &mut |logits| {
             let all = done.join(logits, done.logits.clone());
             whole = Some(all.clone());
@@ -93,7 +107,7 @@ fn rows(x: &Tensor<4>, positions: &[usize]) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use fireproof_tensor::{Counted, Passes, victim};
+    use fireproof_tensor::{Affine, Batch, Counted, InUnit, Passes, Unit, victim};
 
     use super::*;
 
@@ -103,6 +117,24 @@ mod tests {
 
     fn read(x: Tensor<4>) -> Vec<f32> {
         floats(x.flatten::<1>(0, 3))
+    }
+
+    #[test]
+    fn a_victim_that_knows_each_image_of_the_batch_sees_them_all() {
+        let mut batch = Batch::from_host(vec![0.1, 0.2, 0.3], &[0; 3], [3, 1, 1, 1], vec![0, 1, 2], &Device::flex()).unwrap();
+        let column = |values: [f32; 3]| tensor(&values).reshape([3, 1]);
+        batch.affine = Some(Affine { mean: column([0.0; 3]), std: column([1.0, 0.5, 0.25]) });
+        let same = victim(|x: Tensor<4>| x);
+        let scaled = InUnit::new(&same, &batch, Unit::Pixel, Unit::Normalised).unwrap();
+        let counted = Counted::new(&scaled);
+        assert!(counted.is_positional() && !same.is_positional());
+        let mut compact = Compact::default();
+        let first = compact.logits(&counted, &batch.images).unwrap();
+        compact.close(&Tensor::<1>::from_floats([0.0, 1.0, 0.0], &Device::flex()), 1.0, &first);
+        let moved = tensor(&[1.0, 1.0, 1.0]);
+        assert_eq!(read(compact.logits(&counted, &moved).unwrap()), [1.0, 0.4, 4.0]);
+        let (logits, gradient) = compact.pull_back(&counted, moved, &mut |z| Ok(z.ones_like())).unwrap();
+        assert_eq!((read(logits), read(gradient)), (vec![1.0, 0.4, 4.0], vec![1.0, 0.0, 4.0]));
     }
 
     #[test]

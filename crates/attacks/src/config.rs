@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use fireproof_tensor::Norm;
+use fireproof_tensor::{Norm, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Iterate, Result, Start, Target, registry};
@@ -25,8 +25,10 @@ pub struct AttackConfig {
     pub name: String,
     /// Norm of the ball.
     pub norm: Norm,
-    /// Radius of the ball, in the units of the images. 8/255 unless said; the papers also use 0.03, which is 7.65/255.
+    /// Radius of the ball, in `unit`. 8/255 unless said; the papers also use 0.03, which is 7.65/255.
     pub epsilon: f32,
+    /// What radius and step size count: pixels, or standard deviations of the case that an image belongs to.
+    pub unit: Unit,
     /// Length of a step; `None` for the method's own rule, see [`step`](AttackConfig::step).
     pub step_size: Option<f32>,
     /// Number of gradient steps, each one forward and one backward pass.
@@ -39,7 +41,8 @@ pub struct AttackConfig {
     pub start: Start,
     /// The map to reach; `None` for an untargeted attack.
     pub target: Option<Target>,
-    /// Lowest and highest valid value of a pixel.
+    /// Lowest and highest valid value of a pixel, in pixels whatever the unit: in normalised units each case has a range
+    /// of its own, these two less its mean, over its standard deviation.
     pub range: [f32; 2],
     /// What only this method has, by name; [`list`](crate::list) tells which.
     pub options: BTreeMap<String, String>,
@@ -55,6 +58,7 @@ impl AttackConfig {
             name: name.to_string(),
             norm: Norm::Linf,
             epsilon: 8.0 / 255.0,
+            unit: Unit::Pixel,
             step_size: None,
             steps: 10,
             restarts: 1,
@@ -68,11 +72,12 @@ impl AttackConfig {
         Ok(config)
     }
 
-    /// The step size in use: the given one, else 0.01 (ℓ∞, never more than ε) or 0.4 ε (ℓ2).
+    /// The step size in use: the given one, else 0.01 (ℓ∞ in pixels, never more than ε) or 0.4 ε (ℓ2, and all normalised
+    /// units: what IMA's evaluation takes for ten steps).
     pub fn step(&self) -> f32 {
         self.step_size.unwrap_or(match self.norm {
-            Norm::Linf => self.epsilon.min(0.01),
-            Norm::L2 => 0.4 * self.epsilon,
+            Norm::Linf if self.unit == Unit::Pixel => self.epsilon.min(0.01),
+            _ => 0.4 * self.epsilon,
         })
     }
 
@@ -101,7 +106,7 @@ impl AttackConfig {
         if !(low.is_finite() && high.is_finite() && low < high) {
             return Err(self.setting("range", format!("{:?}", self.range), "lowest and highest pixel value"));
         }
-        if self.norm == Norm::Linf && self.epsilon > high - low {
+        if self.norm == Norm::Linf && self.unit == Unit::Pixel && self.epsilon > high - low {
             let expected = format!("at most {}, the width of the range (is it in units of 1/255?)", high - low);
             return Err(self.setting("epsilon", self.epsilon, &expected));
         }
@@ -137,6 +142,7 @@ struct Partial {
     name: String,
     norm: Option<Norm>,
     epsilon: Option<f32>,
+    unit: Option<Unit>,
     step_size: Option<f32>,
     steps: Option<usize>,
     restarts: Option<usize>,
@@ -157,6 +163,7 @@ impl TryFrom<Partial> for AttackConfig {
             name: said.name,
             norm: said.norm.unwrap_or(default.norm),
             epsilon: said.epsilon.unwrap_or(default.epsilon),
+            unit: said.unit.unwrap_or(default.unit),
             step_size: said.step_size.or(default.step_size),
             steps: said.steps.unwrap_or(default.steps),
             restarts: said.restarts.unwrap_or(default.restarts),

@@ -45,6 +45,7 @@ mod targets;
 pub mod threat;
 mod trace;
 mod tracker;
+mod unit;
 pub mod update;
 mod views;
 

@@ -1,6 +1,7 @@
 //! What attacks have in common that look for the smallest perturbation instead of the worst one in a ball.
 
 use burn::tensor::Tensor;
+use fireproof_tensor::Unit;
 
 use crate::{Adversarial, AttackConfig, Iterate, Minimal, Result, Scene, Start, threat::PixelBall, threat::Threat};
 
@@ -10,6 +11,9 @@ pub(crate) const FOOLED: f32 = 0.99;
 /// Refuses settings that such an attack does not have.
 pub(crate) fn check(config: &AttackConfig) -> Result<()> {
     config.check()?;
+    if config.unit != Unit::Pixel {
+        return Err(config.setting("unit", config.unit, "pixel, since the valid range is a part of the search"));
+    }
     if config.start != Start::Zero {
         return Err(config.setting("start", config.start, "zero, since the smallest perturbation is sought"));
     }

@@ -1,6 +1,6 @@
 //! Attacks by name.
 
-use crate::{Attack, AttackConfig, Error, Result, objective::named};
+use crate::{Attack, AttackConfig, Error, Result, objective::named, unit::OfUnit};
 
 /// What makes an attack known by name. One a file, with `inventory::submit!`:
 ///
@@ -71,7 +71,7 @@ pub fn build(config: &AttackConfig) -> Result<Box<dyn Attack>> {
         let expected = if known.is_empty() { "no options".to_string() } else { known.join(", ") };
         return Err(config.setting("options", format!("{name} = '{value}'"), &expected));
     }
-    (registration.build)(config)
+    Ok(Box::new(OfUnit { attack: (registration.build)(config)?, unit: config.unit, range: config.range }))
 }
 
 pub(crate) fn find(name: &str) -> Result<&'static Registration> {

@@ -11,7 +11,7 @@ use fireproof_datasets::{Sample, batch};
 use fireproof_metrics::ClassCounts;
 use fireproof_models::Network;
 use fireproof_report::{CHECKS_FILE, Check, Measured, append_checks, read_checks, sanity};
-use fireproof_tensor::{Batch, Norm, Passes, Victim, host, ops::weighted_cross_entropy};
+use fireproof_tensor::{Batch, InUnit, Norm, Passes, Unit, Victim, host, ops::weighted_cross_entropy};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{attack_cost, hex};
@@ -144,19 +144,19 @@ impl Suite {
         Ok(sum)
     }
 
-    /// Runs everything against one model. `digest` tells the model's parameters apart.
+    /// Runs everything against one model, which takes its images in `unit`. `digest` tells the model's parameters apart.
     ///
     /// # Errors
     /// Those of the attacks and of the model.
     pub fn measure(
         &self,
-        victim: &dyn Victim,
+        (victim, unit): (&dyn Victim, Unit),
         digest: &dyn Fn() -> String,
         samples: &[Sample],
         classes: usize,
         device: &Device,
     ) -> Result<Vec<Check>> {
-        let bench = Bench::new(victim, samples, classes, device)?;
+        let bench = Bench::new((victim, unit), samples, classes, device)?;
         let before = bench.fingerprint(digest)?;
         let mut checks = Vec::new();
 
@@ -245,6 +245,8 @@ fn pooled(images: &[ClassCounts]) -> f64 {
 /// A model, the images that it is checked on, and what was seen on the way.
 struct Bench<'a> {
     victim: &'a dyn Victim,
+    /// The unit in which it takes its images.
+    unit: Unit,
     classes: usize,
     device: &'a Device,
     /// Images of one size each.
@@ -253,7 +255,12 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(victim: &'a dyn Victim, samples: &[Sample], classes: usize, device: &'a Device) -> Result<Self> {
+    fn new(
+        (victim, unit): (&'a dyn Victim, Unit),
+        samples: &[Sample],
+        classes: usize,
+        device: &'a Device,
+    ) -> Result<Self> {
         let mut groups: Vec<Vec<Sample>> = Vec::new();
         for sample in samples {
             let size = |sample: &Sample| (sample.image.channels, sample.image.size());
@@ -263,7 +270,13 @@ impl<'a> Bench<'a> {
             }
         }
         let groups = groups.into_iter().map(|group| Ok((group.clone(), batch(&group, device)?)));
-        Ok(Self { victim, classes, device, batches: groups.collect::<Result<_>>()?, bounds: Default::default() })
+        let batches = groups.collect::<Result<_>>()?;
+        Ok(Self { victim, unit, classes, device, batches, bounds: Default::default() })
+    }
+
+    /// The model as it sees a batch of pixels.
+    fn seen<'b>(&'b self, clean: &'b Batch) -> Result<InUnit<'b>> {
+        Ok(InUnit::new(self.victim, clean, clean.unit, self.unit)?)
     }
 
     /// The counts of each image, clean or changed.
@@ -271,7 +284,7 @@ impl<'a> Bench<'a> {
         let mut counts = Vec::new();
         for (index, (samples, clean)) in batches.iter().enumerate() {
             let images = images.map_or(&clean.images, |images| &images[index]);
-            for (sample, prediction) in samples.iter().zip(predict(self.victim, images)?) {
+            for (sample, prediction) in samples.iter().zip(predict(&self.seen(clean)?, images)?) {
                 counts.push(prediction.count(sample, self.classes)?);
             }
         }
@@ -282,7 +295,7 @@ impl<'a> Bench<'a> {
         let attack = build(config)?;
         let mut images = Vec::new();
         for (_, clean) in batches {
-            let found = attack.run(self.victim, clean, &Context::new(seed))?.images;
+            let found = attack.run(&self.seen(clean)?, clean, &Context::new(seed))?.images;
             self.measure_bounds(config, clean, &found);
             images.push(found);
         }
@@ -342,7 +355,7 @@ impl<'a> Bench<'a> {
         let (mut zeros, mut all) = (0, 0);
         for (_, clean) in &self.batches {
             let targets = &clean.targets;
-            let (_, gradient) = self.victim.pull_back(clean.images.clone(), &mut |logits| {
+            let (_, gradient) = self.seen(clean)?.pull_back(clean.images.clone(), &mut |logits| {
                 Ok(weighted_cross_entropy(&logits, targets, None).gradient)
             })?;
             for image in values(&gradient) {
@@ -358,7 +371,7 @@ impl<'a> Bench<'a> {
         let mut hash = Sha256::new();
         hash.update(digest());
         for (_, clean) in &self.batches {
-            let logits = self.victim.logits(clean.images.clone())?;
+            let logits = self.seen(clean)?.logits(clean.images.clone())?;
             values(&logits).iter().flatten().for_each(|value| hash.update(value.to_le_bytes()));
         }
         Ok(hex(&hash.finalize()))
@@ -389,7 +402,9 @@ impl Plan {
         if configs.peek().is_none() || !first_shard {
             return Ok(None);
         }
-        let epsilon = configs.find(|config| config.norm == Norm::Linf).map_or(8.0 / 255.0, |config| config.epsilon);
+        let epsilon = configs
+            .find(|config| config.norm == Norm::Linf && config.unit == Unit::Pixel)
+            .map_or(8.0 / 255.0, |config| config.epsilon);
         Suite::new(self.checks, epsilon, self.seed)
     }
 
@@ -439,9 +454,9 @@ impl Plan {
             watch(&format!("{} {}: sanity checks", subject.model, subject.training));
             let device = fireproof_tensor::device::open(name)?;
             let network = subject.load(&device)?;
-            let victim = network.victim();
+            let (victim, unit) = (network.victim(), network.architecture().normalisation.unit);
             let digest = || parameters(&*network);
-            let checks = suite.measure(&*victim, &digest, &samples, self.header.classes, &device)?;
+            let checks = suite.measure((&*victim, unit), &digest, &samples, self.header.classes, &device)?;
             let measured = Measured {
                 model: subject.model.clone(),
                 training: subject.training.clone(),

@@ -70,7 +70,8 @@ impl Plan {
     /// Seconds per image of a forward and backward pass, and of a forward pass.
     fn measure(&self, subject: usize, device: &str, wanted: Option<usize>) -> Result<(f64, f64)> {
         let device = fireproof_tensor::device::open(device)?;
-        let victim = self.subjects[subject].load(&device)?.victim();
+        let network = self.subjects[subject].load(&device)?;
+        let (victim, unit) = (network.victim(), network.architecture().normalisation.unit);
         let first = self.dataset.get(0)?;
         let size = first.image.size();
         let most = batch_size(wanted, &first).min(self.images.len());
@@ -79,7 +80,7 @@ impl Plan {
             samples.push(self.dataset.get(position)?);
         }
         samples.retain(|sample| sample.image.size() == size);
-        let images: Tensor<4> = batch(&samples, &device)?.images;
+        let images: Tensor<4> = batch(&samples, &device)?.in_unit(unit)?.images;
         let n = samples.len() as f64;
         let time = |action: &mut dyn FnMut() -> Result<Tensor<4>>| -> Result<f64> {
             // The first pass allocates and packs weights; of two more, the faster is the less disturbed.

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use fireproof_attacks::{AttackConfig, Context, build};
 use fireproof_datasets::Dataset;
 use fireproof_report::{Class, Header, Part, RowKey};
-use fireproof_tensor::{Batch, Counted, Passes, random::Stream, victim};
+use fireproof_tensor::{Affine, Batch, Counted, Passes, Unit, random::Stream, victim};
 use sha2::{Digest, Sha256};
 
 use crate::{Checks, Error, Result, Settings, Subject, Trial, adversarial::Given, settings::each_once};
@@ -86,6 +86,12 @@ impl Plan {
             return Err(Error::setting("--seed", "none", "at least one"));
         };
         each_once(&settings.trials)?;
+        if let Some(config) = settings.trials.iter().filter_map(Trial::config).find(|c| c.unit != Unit::Pixel)
+            && dataset.slice(0).is_none()
+        {
+            let expected = format!("pixel: {} has no volumes to normalise by", dataset.name());
+            return Err(Error::setting("--unit", config.unit, expected));
+        }
         let subjects = Subject::open_all(&settings.weights, dataset.as_ref())?;
         let groups = groups(&settings.trials)?;
         let shape = (dataset.channels(), dataset.classes().len());
@@ -169,6 +175,9 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
     for config in settings.trials.iter().filter_map(Trial::config) {
         say(&mut plan, "attacks", config.name.clone());
         say(&mut plan, "eps", exact(config.epsilon).to_string());
+        if config.unit != Unit::Pixel {
+            say(&mut plan, "unit", config.unit.to_string());
+        }
         say(&mut plan, "norm", config.norm.to_string());
         say(&mut plan, "restarts", config.restarts.to_string());
         if !is_single_step(config) {
@@ -333,7 +342,9 @@ pub(crate) fn attack_cost(config: &AttackConfig, (channels, classes): (usize, us
     let stream = Stream::new(&[0x706c_616e]);
     let pixels = (0..channels * SIDE * SIDE).map(|i| 0.25 + 0.5 * stream.uniform(i as u64)).collect();
     let labels: Vec<u8> = (0..SIDE * SIDE).map(|i| (i % classes) as u8).collect();
-    let batch = Batch::from_host(pixels, &labels, [1, channels, SIDE, SIDE], vec![0], &device)?;
+    let mut batch = Batch::from_host(pixels, &labels, [1, channels, SIDE, SIDE], vec![0], &device)?;
+    let all = |value: f32| Tensor::full([1, channels], value, &device);
+    batch.affine = Some(Affine { mean: all(0.5), std: all(0.25) });
     let scale: Tensor<4> =
         Tensor::<1>::from_floats((0..classes).map(|class| 1.0 + class as f32).collect::<Vec<_>>().as_slice(), &device)
             .reshape([1, classes, 1, 1]);

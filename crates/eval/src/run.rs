@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{AttackConfig, Context, View, build};
 use fireproof_datasets::{Sample, batch};
 use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, sanity};
-use fireproof_tensor::{Batch, Counted, Norm, Passes, Victim, host};
+use fireproof_tensor::{Batch, Counted, InUnit, Norm, Passes, Unit, Victim, host};
 
 use crate::adversarial::{Given, Keep};
 use crate::score::{Prediction, predict, values};
@@ -91,7 +91,7 @@ impl Plan {
             device: devices.join(", "),
             machine: facts::machine(),
             seed: self.seed,
-            unit: "pixel".into(),
+            unit: self.unit().to_string(),
             range: [0.0, 1.0],
             weights: self.header.weights.clone(),
             classes: self.classes.clone(),
@@ -99,6 +99,11 @@ impl Plan {
             measured: Vec::new(),
             not_run: options.not_run.clone(),
         }
+    }
+
+    /// The unit of the plan's radii.
+    fn unit(&self) -> Unit {
+        self.jobs.iter().find_map(|job| job.trial.config()).map_or(Unit::Pixel, |config| config.unit)
     }
 
     /// The jobs whose result is worth a picture: of each model and device, the longest run of the last attack.
@@ -210,6 +215,8 @@ impl Runner<'_> {
         done: &BTreeSet<(usize, u64)>,
     ) -> Result<()> {
         let clean = batch(&work.samples, device)?;
+        // Everything here is in pixels; what the model makes of them is its affair.
+        let victim = &InUnit::new(victim, &clean, clean.unit, self.plan.subjects[job.subject].unit)?;
         let found = match &job.trial {
             Trial::Clean => {
                 vec![Found::plain(job.rows[0].0, clean.images.clone())]
@@ -259,6 +266,7 @@ impl Runner<'_> {
                     row,
                     image: sample.id,
                     name: sample.name.clone(),
+                    volume: sample.case.as_ref().map(|case| case.slice.volume),
                     counts: prediction.count(sample, self.plan.header.classes)?,
                     sizes: Some(prediction.count_sizes(sample, self.plan.header.classes)?),
                     calibration: Some(prediction.calibration(sample)?),
@@ -376,12 +384,15 @@ fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch
 /// Refuses images outside the threat model.
 fn inside(config: &AttackConfig, clean: &Batch, images: &Tensor<4>, work: &Work) -> Result<()> {
     let n = work.samples.len();
-    let norms = host::floats(config.norm.of(images.clone() - clean.images.clone()));
+    let own = |images: Tensor<4>| clean.convert(images, clean.unit, config.unit);
+    let norms = host::floats(config.norm.of(own(images.clone())? - own(clean.images.clone())?));
     let flat = images.clone().reshape([n as i32, -1]);
     let extremes = [flat.clone().min_dim(1), flat.max_dim(1)].map(host::floats);
     // Rounding: the sum of a pixel near one and the radius is exact to 6e-8; a root of a sum of squares to a few parts in 1e5.
     let slack = match config.norm {
-        Norm::Linf => 1e-6,
+        Norm::Linf if config.unit == Unit::Pixel => 1e-6,
+        // A small standard deviation makes the rounding of a pixel as many times larger.
+        Norm::Linf => 1e-4 * config.epsilon.max(0.1),
         Norm::L2 => 1e-4 * config.epsilon.max(1.0),
     };
     let [low, high] = config.range;

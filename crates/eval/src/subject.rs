@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use fireproof_datasets::Dataset;
 use fireproof_models::Network;
+use fireproof_tensor::Unit;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, plan::hex};
@@ -31,6 +32,8 @@ pub struct Subject {
     pub sha256: String,
     /// Of a file without metadata, the tensors that nothing was read from.
     pub unused: Vec<String>,
+    /// The unit in which it takes its images.
+    pub unit: Unit,
     source: Weights,
 }
 
@@ -56,6 +59,11 @@ impl Subject {
                 let classes = |count: usize| format!("{count} classes");
                 return Err(misfit(classes(architecture.classes.len()), classes(dataset.classes().len())));
             }
+            if architecture.normalisation.unit == Unit::Normalised && dataset.slice(0).is_none() {
+                let expected =
+                    "images that are slices of volumes, normalised by mean and standard deviation".to_owned();
+                return Err(misfit(expected, "images that belong to no volume".into()));
+            }
             let recipe = ["recipe", "fireproof.recipe"].into_iter().find_map(|key| loaded.report.extra.get(key));
             let stem = || file.path.file_stem().map_or(weights.clone(), |stem| stem.to_string_lossy().into_owned());
             Ok(Self {
@@ -63,6 +71,7 @@ impl Subject {
                 training: recipe.cloned().unwrap_or_else(stem),
                 weights,
                 sha256,
+                unit: architecture.normalisation.unit,
                 unused: if loaded.report.described { Vec::new() } else { loaded.report.unused },
                 source: file.clone(),
             })

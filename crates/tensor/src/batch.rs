@@ -60,6 +60,17 @@ impl Affine {
             _ => images,
         }
     }
+
+    /// The gradient at images of the unit `from`, given the one at what [`convert`](Affine::convert) makes of them.
+    pub fn pull_back(&self, gradient: Tensor<4>, from: Unit, to: Unit) -> Tensor<4> {
+        let [n, c] = self.mean.dims();
+        let std = self.std.clone().reshape([n, c, 1, 1]);
+        match (from, to) {
+            (Unit::Pixel, Unit::Normalised) => gradient / std,
+            (Unit::Normalised, Unit::Pixel) => gradient * std,
+            _ => gradient,
+        }
+    }
 }
 
 /// Images, what they should be labelled, and who they are.

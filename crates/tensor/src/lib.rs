@@ -36,4 +36,4 @@ pub use batch::{Affine, Batch, Unit};
 pub use error::{Error, Result};
 pub use norm::Norm;
 pub use targets::{Targets, VOID};
-pub use victim::{Counted, Passes, Victim, victim};
+pub use victim::{Counted, InUnit, Passes, Victim, victim};

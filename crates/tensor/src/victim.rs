@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use burn::tensor::Tensor;
 
-use crate::{Result, ops::backward};
+use crate::{Batch, Result, Unit, ops::backward};
 
 /// A frozen model: logits for images, and the gradient at the images for a gradient given at the logits.
 ///
@@ -44,6 +44,12 @@ pub trait Victim {
         let gradient = leaf.grad_remove(&mut gradients).unwrap_or_else(|| images.zeros_like());
         Ok((plain, gradient))
     }
+
+    /// True if the images of every call must be those of one batch, all of them and in its order, since the victim knows
+    /// something of each (see [`InUnit`]). Else a caller may leave some out.
+    fn is_positional(&self) -> bool {
+        false
+    }
 }
 
 /// Wraps a closure from images `[N, C, H, W]` to logits `[N, K, H, W]` as a [`Victim`].
@@ -79,6 +85,10 @@ impl<V: Victim + ?Sized> Victim for &V {
     ) -> Result<(Tensor<4>, Tensor<4>)> {
         (**self).pull_back(images, cotangent)
     }
+
+    fn is_positional(&self) -> bool {
+        (**self).is_positional()
+    }
 }
 
 impl<V: Victim + ?Sized> Victim for Box<V> {
@@ -92,6 +102,52 @@ impl<V: Victim + ?Sized> Victim for Box<V> {
         cotangent: &mut dyn FnMut(Tensor<4>) -> Result<Tensor<4>>,
     ) -> Result<(Tensor<4>, Tensor<4>)> {
         (**self).pull_back(images, cotangent)
+    }
+}
+
+/// A victim that takes the images of one batch in another unit than the victim it wraps.
+///
+/// Mean and standard deviation of the cases are constants: the gradient is that of the wrapped victim, times one number a
+/// channel.
+pub struct InUnit<'a> {
+    inner: &'a dyn Victim,
+    batch: &'a Batch,
+    given: Unit,
+    wanted: Unit,
+}
+
+impl<'a> InUnit<'a> {
+    /// Takes images of `batch`'s samples in the unit `given`; `inner` gets them in the unit `wanted`.
+    ///
+    /// # Errors
+    /// If the units differ and the batch does not know its cases' statistics.
+    pub fn new(inner: &'a dyn Victim, batch: &'a Batch, given: Unit, wanted: Unit) -> Result<Self> {
+        batch.convert(batch.images.clone(), given, wanted)?;
+        Ok(Self { inner, batch, given, wanted })
+    }
+}
+
+impl Victim for InUnit<'_> {
+    fn logits(&self, images: Tensor<4>) -> Result<Tensor<4>> {
+        self.inner.logits(self.batch.convert(images, self.given, self.wanted)?)
+    }
+
+    fn pull_back(
+        &self,
+        images: Tensor<4>,
+        cotangent: &mut dyn FnMut(Tensor<4>) -> Result<Tensor<4>>,
+    ) -> Result<(Tensor<4>, Tensor<4>)> {
+        let images = self.batch.convert(images, self.given, self.wanted)?;
+        let (logits, gradient) = self.inner.pull_back(images, cotangent)?;
+        let gradient = match &self.batch.affine {
+            Some(affine) => affine.pull_back(gradient, self.given, self.wanted),
+            None => gradient,
+        };
+        Ok((logits, gradient))
+    }
+
+    fn is_positional(&self) -> bool {
+        self.given != self.wanted || self.inner.is_positional()
     }
 }
 
@@ -144,6 +200,10 @@ impl Victim for Counted<'_> {
         let n = images.dims()[0] as u64;
         self.passes.set(self.passes.get() + Passes { forward: n, backward: n });
         self.inner.pull_back(images, cotangent)
+    }
+
+    fn is_positional(&self) -> bool {
+        self.inner.is_positional()
     }
 }
 

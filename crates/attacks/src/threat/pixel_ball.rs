@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use fireproof_tensor::{
-    Norm,
+    Batch, Norm, Unit,
     norm::{per_sample, radii},
     ops::attack_step,
 };
@@ -13,14 +13,14 @@ use crate::{Context, Error, Result, Scene, Start, Variables, host::floats, start
 /// The ball `‖x' − x‖ ≤ ε` intersected with the valid range.
 ///
 /// The variable is the perturbed image itself, so a step is one fused [`attack_step`] and becoming an image costs
-/// nothing. A mask in the [`Context`] says where the perturbation may live; void pixels may be perturbed.
+/// nothing. Of a batch in normalised units ball and step are in these units too, and the range is each case's own. A mask in the [`Context`] says where the perturbation may live; void pixels may be perturbed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelBall {
     /// The norm of the ball.
     pub norm: Norm,
     /// Its radius, in the units of the images; `f32::INFINITY` leaves only the range.
     pub epsilon: f32,
-    /// Lowest and highest valid value of a pixel.
+    /// Lowest and highest valid value of a pixel, in pixels.
     pub range: [f32; 2],
 }
 
@@ -28,7 +28,7 @@ impl Threat for PixelBall {
     fn bind<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn Space + 'a>> {
         let clean = &scene.batch.images;
         let radius = Context::per_sample("epsilon", scene.context.epsilon, self.epsilon, scene.batch.len())?;
-        self.accept(clean, &scene.batch.ids)?;
+        self.accept(scene.batch)?;
         let mask = scene.context.mask.map(|mask| fit(mask, clean)).transpose()?;
         if let Some(start) = scene.context.start
             && start.dims() != clean.dims()
@@ -37,20 +37,29 @@ impl Threat for PixelBall {
             return Err(Error::Argument { what: "start", found: format!("{:?}", start.dims()), expected });
         }
         let epsilon = radii(&radius, clean);
-        Ok(Box::new(Bound { ball: *self, scene: *scene, epsilon, radius, mask }))
+        let limits = match scene.batch.unit {
+            Unit::Pixel => None,
+            unit => {
+                let all = |value: f32| scene.batch.convert(clean.full_like(value), Unit::Pixel, unit);
+                Some([all(self.range[0])?, all(self.range[1])?])
+            }
+        };
+        Ok(Box::new(Bound { ball: *self, scene: *scene, epsilon, radius, mask, limits }))
     }
 }
 
 impl PixelBall {
     /// Clean images must be finite and in the valid range; normalised images given as pixels are caught here.
-    fn accept(&self, clean: &Tensor<4>, ids: &[u64]) -> Result<()> {
-        let [n, c, h, w] = clean.dims();
-        let flat = clean.clone().reshape([n, c * h * w]);
+    fn accept(&self, batch: &Batch) -> Result<()> {
+        let [n, c, h, w] = batch.dims();
+        let ids = &batch.ids;
+        let flat = batch.in_unit(Unit::Pixel)?.images.reshape([n, c * h * w]);
         let extremes = Tensor::cat(vec![flat.clone().min_dim(1), flat.clone().max_dim(1), flat.sum_dim(1)], 1);
         let extremes = floats(extremes);
         let [low, high] = self.range;
         // Values that went through 8 bits and a division may miss the bound by a rounding.
-        let slack = 1e-6 * (high - low);
+        // Those that went through another unit may by more.
+        let slack = if batch.unit == Unit::Pixel { 1e-6 } else { 1e-5 } * (high - low);
         for (row, id) in extremes.chunks(3).zip(ids) {
             if !(row[0] >= low - slack && row[1] <= high + slack && row[2].is_finite()) {
                 return Err(Error::Argument {
@@ -84,11 +93,20 @@ struct Bound<'a> {
     epsilon: Tensor<1>,
     radius: Vec<f32>,
     mask: Option<Tensor<4>>,
+    /// Lowest and highest valid value of each pixel, where they are not the same for all.
+    limits: Option<[Tensor<4>; 2]>,
 }
 
 impl Bound<'_> {
     fn clean(&self) -> &Tensor<4> {
         &self.scene.batch.images
+    }
+
+    fn valid(&self, images: Tensor<4>) -> Tensor<4> {
+        match &self.limits {
+            Some([low, high]) => images.max_pair(low.clone()).min_pair(high.clone()),
+            None => images.clamp(self.ball.range[0], self.ball.range[1]),
+        }
     }
 
     fn masked(&self, x: Tensor<4>) -> Tensor<4> {
@@ -121,11 +139,10 @@ impl Bound<'_> {
 
 impl Space for Bound<'_> {
     fn start(&self, start: Start, seeds: &Seeds) -> Result<Variables> {
-        let [low, high] = self.ball.range;
         let images = match (self.scene.context.start, start) {
             (Some(images), _) => return Ok(self.project(vec![images.clone()])),
             (None, Start::Zero) => self.clean().clone(),
-            (None, Start::Random) => (self.clean().clone() + self.noise(seeds)).clamp(low, high),
+            (None, Start::Random) => self.valid(self.clean().clone() + self.noise(seeds)),
         };
         Ok(vec![images])
     }
@@ -143,7 +160,10 @@ impl Space for Bound<'_> {
         // For ℓ∞ `attack_step` reads the sign itself, in the same pass.
         let direction = if self.ball.norm == Norm::Linf { gradient } else { self.ball.norm.steepest(gradient) };
         let (current, ball) = (variables.remove(0), &self.ball);
-        vec![attack_step(current, direction, self.clean(), ball.norm, step_size, &self.epsilon, ball.range)]
+        // Limits of its own follow in a second pass.
+        let range = if self.limits.is_some() { [f32::MIN, f32::MAX] } else { ball.range };
+        let images = attack_step(current, direction, self.clean(), ball.norm, step_size, &self.epsilon, range);
+        vec![if self.limits.is_some() { self.valid(images) } else { images }]
     }
 
     fn restrict(&self, gradients: Variables) -> Variables {
@@ -151,9 +171,8 @@ impl Space for Bound<'_> {
     }
 
     fn project(&self, mut variables: Variables) -> Variables {
-        let [low, high] = self.ball.range;
         let delta = self.masked(variables.remove(0) - self.clean().clone());
-        vec![(self.clean().clone() + self.ball.norm.project(delta, &self.epsilon)).clamp(low, high)]
+        vec![self.valid(self.clean().clone() + self.ball.norm.project(delta, &self.epsilon))]
     }
 
     fn epsilon(&self) -> &Tensor<1> {

@@ -19,3 +19,4 @@ mod reference;
 mod running;
 mod support;
 mod targeted;
+mod units;
