@@ -41,7 +41,8 @@ impl Forward for Linear {
 
 inventory::submit! {
     Definition {
-        name: "linear", about: "for tests", options: &[], normalisation: Normalisation::identity, recognise: |_| None,
+        name: "linear", about: "for tests", options: &[], normalisation: Normalisation::identity, plan: None,
+        recognise: |_| None,
         build: |architecture, seed, device| Trained::assemble(architecture, seed, device, |builder| Linear {
             layer: Conv2d::with_bias(builder, ConvSpec::new(architecture.input_channels, 2, 1)),
         }),
