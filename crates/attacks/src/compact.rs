@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_victim_that_knows_each_image_of_the_batch_sees_them_all() {
-        let mut batch = Batch::from_host(vec![0.1, 0.2, 0.3], &[0; 3], [3, 1, 1, 1], vec![0, 1, 2], &Device::flex()).unwrap();
+        let mut batch =
+            Batch::from_host(vec![0.1, 0.2, 0.3], &[0; 3], [3, 1, 1, 1], vec![0, 1, 2], &Device::flex()).unwrap();
         let column = |values: [f32; 3]| tensor(&values).reshape([3, 1]);
         batch.affine = Some(Affine { mean: column([0.0; 3]), std: column([1.0, 0.5, 0.25]) });
         let same = victim(|x: Tensor<4>| x);

@@ -2,6 +2,7 @@
 
 pub mod alma_prox;
 pub mod apgd;
+pub mod asma;
 pub mod balanced;
 pub mod bim;
 pub mod cosine;
