@@ -9,7 +9,7 @@ use fireproof_attacks::{AttackConfig, Iterate, Start, Target};
 use fireproof_datasets::Split;
 use fireproof_eval::{DataSettings, Selection, Weights};
 use fireproof_models::{Network, Overrides};
-use fireproof_tensor::Norm;
+use fireproof_tensor::{Norm, Unit};
 
 use crate::values::{Assignment, Fraction, Size};
 
@@ -107,6 +107,10 @@ pub struct AttackOptions {
     /// Radius of the perturbation for pixels in 0..1 [default: 8/255; in bench, the preset's]
     #[arg(long, value_name = "8/255")]
     pub eps: Option<Fraction>,
+    /// What radius and step size count: pixel, or normalised, standard deviations of the volume that a slice belongs to
+    /// [default: pixel; in bench, the preset's]
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<Unit>,
     /// Step size [default: the attack's; 0.01, at most the radius, for PGD and its kin]
     #[arg(long, value_name = "0.01")]
     pub alpha: Option<Fraction>,
@@ -150,6 +154,7 @@ impl AttackOptions {
     pub fn adjust(&self, config: &mut AttackConfig) {
         config.epsilon = self.eps.map_or(config.epsilon, |epsilon| epsilon.0);
         config.norm = self.norm.unwrap_or(config.norm);
+        config.unit = self.unit.unwrap_or(config.unit);
         config.iterate = self.iterate.unwrap_or(config.iterate);
         config.target = self.target.clone().or_else(|| config.target.take());
         // One step has the radius' length; from one point there is nothing to repeat.

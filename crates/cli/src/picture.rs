@@ -8,6 +8,7 @@ use fireproof_datasets::read::{Limits, image::Coding};
 use fireproof_datasets::{Image, Manifest};
 use fireproof_models::Network;
 use fireproof_report::Class;
+use fireproof_tensor::Unit;
 
 use crate::options::ModelOptions;
 
@@ -19,6 +20,11 @@ pub fn network(weights: &Path, options: &ModelOptions, device: &Device) -> Resul
 /// An image, with the channels that the network takes.
 pub fn read(file: &Path, network: &dyn Network) -> Result<Image> {
     let channels = network.architecture().input_channels;
+    anyhow::ensure!(
+        network.architecture().normalisation.unit == Unit::Pixel,
+        "{}: the model takes slices of volumes, normalised by mean and deviation of the volume, expected a .nii or .nii.gz",
+        file.display()
+    );
     anyhow::ensure!(
         matches!(channels, 1 | 3),
         "{}: the model takes {channels} channels, expected 1 or 3 for an image file",

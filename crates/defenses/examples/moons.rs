@@ -95,8 +95,9 @@ impl Dataset for Moons {
         self.points.len()
     }
     fn classes(&self) -> &[Class] {
-        static CLASSES: std::sync::LazyLock<Vec<Class>> =
-            std::sync::LazyLock::new(|| ["upper", "lower"].map(|name| Class { name: name.into(), color: [0; 3] }).into());
+        static CLASSES: std::sync::LazyLock<Vec<Class>> = std::sync::LazyLock::new(|| {
+            ["upper", "lower"].map(|name| Class { name: name.into(), color: [0; 3] }).into()
+        });
         &CLASSES
     }
     fn channels(&self) -> usize {

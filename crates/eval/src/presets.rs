@@ -1,6 +1,7 @@
 //! Ready-made lists of attacks: the tiers of the evaluation protocol, as data.
 
 use fireproof_attacks::{AttackConfig, Iterate};
+use fireproof_tensor::Unit;
 
 use crate::{Checks, Error, Result, settings::steps_of};
 
@@ -13,8 +14,10 @@ pub struct Preset {
     pub about: &'static str,
     /// What is run besides the clean images.
     pub entries: &'static [Entry],
-    /// Radius in pixel units.
+    /// Radius, in `unit`.
     pub epsilon: f32,
+    /// What the radius counts.
+    pub unit: Unit,
     /// The first so many images, unless the user chooses; `None` for all.
     pub images: Option<usize>,
     /// Which sanity checks are run.
@@ -121,6 +124,7 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("cospgd").steps(&[3, 10, 20]),
         ],
         epsilon: 8.0 / 255.0,
+        unit: Unit::Pixel,
         images: Some(24),
         checks: Checks::Cheap,
         lacks: &[NO_ENSEMBLE],
@@ -135,6 +139,7 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("segpgd").steps(&[3, 5, 7, 10, 20, 40, 100]),
         ],
         epsilon: 0.03,
+        unit: Unit::Pixel,
         images: None,
         checks: Checks::Cheap,
         lacks: &[NO_ENSEMBLE],
@@ -149,6 +154,7 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("js").steps(&[20]).iterate(Iterate::BestAccuracy),
         ],
         epsilon: 8.0 / 255.0,
+        unit: Unit::Pixel,
         images: None,
         checks: Checks::Cheap,
         lacks: &[NO_ENSEMBLE],
@@ -158,6 +164,7 @@ pub const PRESETS: &[Preset] = &[
         about: "tier C, the headline number: SEA and Tsallis, four runs of 300 steps with radius reduction, and all ten checks",
         entries: &[Entry::new("sea+")],
         epsilon: 8.0 / 255.0,
+        unit: Unit::Pixel,
         images: None,
         checks: Checks::All,
         lacks: &[NO_MASKING_ROWS, NO_CERTIFICATE],
@@ -177,6 +184,7 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("pdpgd"),
         ],
         epsilon: 8.0 / 255.0,
+        unit: Unit::Pixel,
         images: None,
         checks: Checks::All,
         lacks: &[NO_MASKING_ROWS, NO_CERTIFICATE],
@@ -193,6 +201,7 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("apgd").steps(&[100]).options(&[("objective", "masked-ce")]).epsilon(64.0 / 255.0),
         ],
         epsilon: 8.0 / 255.0,
+        unit: Unit::Pixel,
         images: None,
         checks: Checks::All,
         lacks: &[
@@ -200,6 +209,22 @@ pub const PRESETS: &[Preset] = &[
             NO_CERTIFICATE,
             "No transfer was run: it takes another model's weights (--attacks transfer --attack-option transfer.source=FILE).",
         ],
+    },
+    Preset {
+        name: "medical",
+        about: "slices of volumes, as IMA's revision tests them: FGSM, I-FGSM and PGD with ten steps, and the Dice loss, 8/255 deviations",
+        entries: &[
+            Entry::new("noise"),
+            Entry::new("fgsm"),
+            Entry::new("bim").steps(&[10]),
+            Entry::new("pgd").steps(&[10]),
+            Entry::new("dice").steps(&[10]),
+        ],
+        epsilon: 8.0 / 255.0,
+        unit: Unit::Normalised,
+        images: None,
+        checks: Checks::Cheap,
+        lacks: &[NO_ENSEMBLE],
     },
 ];
 

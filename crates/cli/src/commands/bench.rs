@@ -269,6 +269,7 @@ impl Bench {
         self.attack.check(&entries.iter().map(|entry| entry.attack.to_owned()).collect::<Vec<_>>())?;
         for entry in entries {
             let configs = entry.configs(preset.epsilon, &self.steps, |config| {
+                config.unit = preset.unit;
                 self.attack.adjust(config);
                 Ok(())
             })?;

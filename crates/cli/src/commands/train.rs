@@ -11,6 +11,7 @@ use fireproof_defenses::{
 };
 use fireproof_eval::Selection;
 use fireproof_models::{Architecture, Network};
+use fireproof_tensor::Unit;
 use serde_json::json;
 
 use crate::options::{DataOptions, ModelOptions, tell_unused};
@@ -81,6 +82,10 @@ pub struct Train {
     /// Mirror every second image
     #[arg(long)]
     flip: bool,
+    /// A whole set of augmentations instead of the single ones above; --crop goes with it. nnunet: rotation, scale, noise,
+    /// blur, brightness, contrast, low resolution, gamma and mirroring as nnU-Net has them
+    #[arg(long, value_name = "NAME", value_parser = ["nnunet"], conflicts_with_all = ["scale", "rotation", "blur", "flip"])]
+    augment: Option<String>,
     /// Validation images, spread evenly over the list [default: all]
     #[arg(long, value_name = "N")]
     val_images: Option<usize>,
@@ -171,6 +176,7 @@ impl Train {
                 blur: self.blur,
                 flip: self.flip,
                 crop: self.crop.map(|crop| (crop.height, crop.width)),
+                nnunet: self.augment.is_some(),
                 ..Augment::default()
             },
             validation: Validation {
@@ -223,6 +229,16 @@ impl Train {
         architecture.input_channels = data.channels();
         let definition = fireproof_models::definition(name)?;
         architecture.normalisation = (definition.normalisation)(data.channels());
+        let first = data.get(0)?;
+        if first.case.is_none() {
+            // Images that belong to no case have no mean and deviation of one.
+            architecture.normalisation.unit = Unit::Pixel;
+        }
+        if let Some(plan) = definition.plan {
+            let (height, width) = self.crop.map_or(first.image.size(), |crop| (crop.height, crop.width));
+            let planned = plan([height, width]).into_iter();
+            architecture.options.extend(planned.map(|(name, value)| (name.to_owned(), value)));
+        }
         for option in &self.model.set {
             architecture.options.insert(option.name.clone(), option.value);
         }
