@@ -51,6 +51,7 @@ impl Forward for Perceptron {
 inventory::submit! {
     Definition {
         name: "perceptron", about: "three layers on points", options: &[], normalisation: Normalisation::identity,
+        plan: None,
         recognise: |_| None,
         build: |architecture, seed, device| Trained::assemble(architecture, seed, device, |builder| Perceptron {
             layers: [(2, 48), (48, 48), (48, 2)].into_iter().enumerate()

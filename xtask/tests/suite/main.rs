@@ -2,6 +2,7 @@
 
 mod bench;
 mod lab;
+mod medical;
 mod mistakes;
 mod new;
 mod shipped;
