@@ -2,7 +2,6 @@
 
 mod bench;
 mod lab;
-mod medical;
 mod mistakes;
 mod new;
 mod shipped;
