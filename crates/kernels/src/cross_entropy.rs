@@ -3,7 +3,7 @@
 
 use crate::parallel::{self, Shared};
 use crate::reduce::Sum;
-use crate::simd::Isa;
+use crate::simd::{Isa, Kernel, Simd};
 use crate::vectorized::vectorized;
 
 /// The label of pixels without loss and without score.
@@ -114,52 +114,9 @@ pub fn evaluate<L: Label>(
     let mut parts = vec![[0.0f64; 2]; batch * strips];
     let (shared, grad) = (Shared::new(&mut parts), Shared::new(grad));
     for_each_strip(logits, classes, labels, batch, |strip| {
-        let count = strip.labels.len();
-        let best = strip.largest(isa);
-        let (mut sum, mut loss) = ([0.0; STRIP], [0.0; STRIP]);
-        let row = |class: usize| strip.first + class * strip.plane;
-        for class in 0..classes {
-            // SAFETY: strips do not overlap.
-            let grad = unsafe { grad.slice(row(class), count) };
-            exponentials(isa, &strip.logits[class * strip.plane..][..count], &best[..count], grad, &mut sum[..count]);
-        }
-        logarithms(isa, &sum[..count], &mut loss[..count]);
-        let mut weight = [1.0; STRIP];
-        if let Some(weights) = weights {
-            weight[..count].copy_from_slice(&weights[strip.pixel..][..count]);
-        }
-        let mut factor = [0.0; STRIP];
-        let mut product = [0.0; STRIP];
-        for i in 0..count {
-            match strip.class(i) {
-                Some(class) => {
-                    factor[i] = weight[i] / sum[i];
-                    loss[i] += best[i] - strip.logit(class, i);
-                    product[i] = weight[i] * loss[i];
-                }
-                None => loss[i] = 0.0,
-            }
-        }
         // SAFETY: one part a strip.
         let part = unsafe { shared.slice(strip.index, 1) };
-        part[0] = [isa.dispatch(Sum(&product[..count])), isa.dispatch(Sum(&loss[..count]))];
-        for class in 0..classes {
-            // SAFETY: strips do not overlap.
-            scale(isa, &factor[..count], unsafe { grad.slice(row(class), count) });
-        }
-        for i in 0..count {
-            match strip.class(i) {
-                Some(class) => {
-                    // Small where the pixel is right and sure of it: the difference comes before the weight.
-                    let from_label = exp(strip.logit(class, i) - best[i]) / sum[i] - 1.0;
-                    // SAFETY: as above, and the class is below `classes`.
-                    unsafe { *grad.pointer(row(class) + i) = weight[i] * from_label }
-                }
-                // Written again, because an overflowing sum or a NaN times zero is NaN.
-                // SAFETY: as above.
-                None => (0..classes).for_each(|class| unsafe { *grad.pointer(row(class) + i) = 0.0 }),
-            }
-        }
+        part[0] = isa.dispatch(Evaluate { strip, weights, grad });
     });
     for (image, (weighted, plain)) in weighted.iter_mut().zip(plain).enumerate() {
         let parts = &parts[image * strips..][..strips];
@@ -167,6 +124,73 @@ pub fn evaluate<L: Label>(
         *plain = parts.iter().map(|p| p[1]).sum::<f64>() as f32;
     }
 }
+
+/// [`evaluate`] of one strip: the sums of its weighted and of its plain losses.
+///
+/// No loop over pixels looks anything up by a label, so that all of them vectorise: each class in turn asks which pixels are
+/// its own.
+struct Evaluate<'a, L> {
+    strip: Strip<'a, L>,
+    weights: Option<&'a [f32]>,
+    grad: Shared<'a, f32>,
+}
+
+impl<L: Label> Kernel for Evaluate<'_, L> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [f64; 2] {
+        let Self { strip, weights, grad } = self;
+        let count = strip.labels.len();
+        let row = |class: usize| &strip.logits[class * strip.plane..][..count];
+        // SAFETY: strips do not overlap, and nothing else is done with a row meanwhile.
+        let grad = |class: usize| unsafe { grad.slice(strip.first + class * strip.plane, count) };
+        let mut own = [NO_CLASS; STRIP];
+        for (own, label) in own.iter_mut().zip(strip.labels) {
+            let class = label.class();
+            *own = if class < strip.classes && class != VOID { class as u32 } else { NO_CLASS };
+        }
+        let mut weight = [1.0; STRIP];
+        if let Some(weights) = weights {
+            weight[..count].copy_from_slice(&weights[strip.pixel..][..count]);
+        }
+        let (mut best, mut of_label) = ([f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
+        for class in 0..strip.classes {
+            for (i, z) in row(class).iter().enumerate() {
+                best[i] = if *z > best[i] { *z } else { best[i] };
+                of_label[i] = if own[i] == class as u32 { *z } else { of_label[i] };
+            }
+        }
+        let mut sum = [0.0; STRIP];
+        for class in 0..strip.classes {
+            for (i, (z, e)) in row(class).iter().zip(grad(class)).enumerate() {
+                *e = exp(*z - best[i]);
+                sum[i] += *e;
+            }
+        }
+        let (mut loss, mut weighted) = ([0.0; STRIP], [0.0; STRIP]);
+        let (mut factor, mut at_label) = ([0.0; STRIP], [0.0; STRIP]);
+        for i in 0..count {
+            let counts = own[i] != NO_CLASS;
+            let value = ln(sum[i]) + (best[i] - of_label[i]);
+            loss[i] = if counts { value } else { 0.0 };
+            weighted[i] = if counts { weight[i] * value } else { 0.0 };
+            factor[i] = weight[i] / sum[i];
+            // Small where the pixel is right and sure of it: the difference comes before the weight.
+            at_label[i] = weight[i] * (exp(of_label[i] - best[i]) / sum[i] - 1.0);
+        }
+        for class in 0..strip.classes {
+            for (i, e) in grad(class).iter_mut().enumerate() {
+                let other = if own[i] == NO_CLASS { 0.0 } else { *e * factor[i] };
+                *e = if own[i] == class as u32 { at_label[i] } else { other };
+            }
+        }
+        [Sum(&weighted[..count]).run(simd), Sum(&loss[..count]).run(simd)]
+    }
+}
+
+/// What stands for void, and for a class that the logits do not have.
+const NO_CLASS: u32 = u32::MAX;
 
 /// Whether the largest logit (the first of equal ones) is the label's, 1 or 0 for each pixel, into `correct`
 /// `[batch, pixels]`, overwritten. Void pixels and those with a NaN among their logits are not.
@@ -336,23 +360,6 @@ vectorized! {
                 let e = exp(*z - *best);
                 *sum += e * e;
             }
-        }
-    }
-}
-
-vectorized! {
-    fn exponentials<'a>(logits: &'a [f32], best: &'a [f32], out: &'a mut [f32], sum: &'a mut [f32]) {
-        for (((z, best), out), sum) in logits.iter().zip(best).zip(out).zip(sum) {
-            *out = exp(*z - *best);
-            *sum += *out;
-        }
-    }
-}
-
-vectorized! {
-    fn scale<'a>(factor: &'a [f32], grad: &'a mut [f32]) {
-        for (factor, grad) in factor.iter().zip(grad) {
-            *grad *= *factor;
         }
     }
 }
