@@ -331,8 +331,9 @@ impl Runner<'_> {
         if !longest || wanted.is_empty() || !self.plan.pictured(job) {
             return Ok(());
         }
-        let chosen = clean.select(&wanted);
-        let before = predict(victim, &chosen.images)?;
+        // The victim must see the whole batch: it may know each case's statistics.
+        let before = predict(victim, &clean.images)?.into_iter().enumerate();
+        let before = before.filter(|(at, _)| wanted.contains(at)).map(|(_, prediction)| prediction);
         let pixels = values(&clean.with_images(images.clone()).select(&wanted).images);
         for ((at, before), adversarial) in wanted.into_iter().zip(before).zip(pixels) {
             let sample = &work.samples[at];
