@@ -14,6 +14,7 @@
 mod commands;
 mod options;
 mod picture;
+mod processes;
 mod progress;
 mod values;
 mod workspace;
@@ -45,6 +46,8 @@ pub enum Command {
     Predict(commands::predict::Predict),
     /// Attack one image.
     Attack(commands::attack::Attack),
+    /// Certify predictions pixel by pixel with randomized smoothing.
+    Certify(commands::certify::Certify),
     /// List the data sets, or check one that lies on disk.
     #[command(subcommand)]
     Data(commands::data::Data),
@@ -74,6 +77,7 @@ impl Command {
             Self::Train(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Attack(command) => command.run(),
+            Self::Certify(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Doctor(command) => command.run(),
             Self::Test(command) => command.run(),

@@ -8,6 +8,9 @@ use clap::Args;
 use fireproof_attacks::{AttackConfig, Iterate, Start, Target};
 use fireproof_datasets::Split;
 use fireproof_eval::{DataSettings, Selection, Weights};
+use fireproof_models::inference::{
+    Inference, MultiScale, Preprocessed, Preprocessor, SlidingWindow, Smoothed, Weights as WindowWeights,
+};
 use fireproof_models::{Network, Overrides};
 use fireproof_tensor::{Norm, Unit};
 
@@ -54,8 +57,8 @@ pub struct ModelOptions {
 
 impl ModelOptions {
     /// The file with what was said about it.
-    pub fn weights(&self, path: &Path) -> Weights {
-        Weights { path: path.to_path_buf(), overrides: self.overrides() }
+    pub fn weights(&self, path: &Path, inference: Inference) -> Weights {
+        Weights { path: path.to_path_buf(), overrides: self.overrides(), inference, joined: Vec::new() }
     }
 
     /// The network of a weights file; tensors that it has no use for are told.
@@ -99,6 +102,60 @@ fn unused_in_words(unused: &[String]) -> String {
         _ => parts.push(format!("{} of …num_batches_tracked", counters.len())),
     }
     parts.join(", ")
+}
+
+/// How a model looks at an image; an attack goes through all of it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct InferenceOptions {
+    /// Look at overlapping windows of this size and stitch their logits
+    #[arg(long, value_name = "WxH")]
+    pub window: Option<Size>,
+    /// From one window to the next [default: half a window]
+    #[arg(long, value_name = "WxH", requires = "window")]
+    pub stride: Option<Size>,
+    /// How overlapping windows are averaged: gaussian, as nnU-Net does, or uniform
+    #[arg(long, default_value = "gaussian", value_name = "WEIGHTS", requires = "window")]
+    pub window_weights: WindowWeights,
+    /// Look at the image at these sizes, in units of its own, and average the logits
+    #[arg(long, value_name = "0.75,1,…", value_delimiter = ',')]
+    pub scales: Vec<f32>,
+    /// Look at the mirrored image too
+    #[arg(long)]
+    pub mirror: bool,
+    /// Average the logits under Gaussian noise of this standard deviation, pixels being 0 to 1
+    #[arg(long, value_name = "SIGMA")]
+    pub smooth: Option<f32>,
+    /// How many draws of the noise
+    #[arg(long, default_value_t = 8, value_name = "N", requires = "smooth")]
+    pub smooth_draws: usize,
+    /// Change the image first: blur=SIGMA in pixels, or bits=N a channel
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub preprocess: Option<Preprocessor>,
+    /// Let the gradient pass --preprocess unchanged
+    #[arg(long, requires = "preprocess")]
+    pub straight_through: bool,
+}
+
+impl InferenceOptions {
+    /// What was said; the noise derives from `seed`.
+    pub fn settings(&self, seed: u64) -> Inference {
+        let sides = |size: Size| [size.height, size.width];
+        Inference {
+            window: self.window.map(|size| {
+                let window = sides(size);
+                let stride = self.stride.map_or(window.map(|side| side.div_ceil(2)), sides);
+                SlidingWindow { window, stride, weights: self.window_weights }
+            }),
+            scales: (!self.scales.is_empty() || self.mirror).then(|| MultiScale {
+                scales: if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() },
+                mirrored: self.mirror,
+            }),
+            smoothed: self.smooth.map(|sigma| Smoothed { sigma, draws: self.smooth_draws, seed }),
+            preprocessed: self
+                .preprocess
+                .map(|preprocessor| Preprocessed { preprocessor, straight_through: self.straight_through }),
+        }
+    }
 }
 
 /// How an attack is to differ from its defaults.

@@ -6,15 +6,16 @@
 use std::fmt;
 
 use burn::tensor::{Device, Tensor};
-use fireproof_attacks::{AttackConfig, Context, build};
+use fireproof_attacks::{AttackConfig, Context, Start, build};
 use fireproof_datasets::{Sample, batch};
 use fireproof_metrics::ClassCounts;
 use fireproof_models::Network;
-use fireproof_report::{CHECKS_FILE, Check, Measured, append_checks, read_checks, sanity};
+use fireproof_report::{CHECKS_FILE, Check, Measured, Status, append_checks, labels, read_checks, sanity};
 use fireproof_tensor::{Batch, InUnit, Norm, Passes, Unit, Victim, host, ops::weighted_cross_entropy};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{attack_cost, hex};
+use crate::run::batch_size;
 use crate::score::{predict, values};
 use crate::{Error, Plan, Result};
 
@@ -88,8 +89,10 @@ impl Suite {
                 Ok(config)
             };
         let strong = |steps, epsilon| config("apgd", Some(steps), epsilon, &[("objective", "masked-ce")]);
+        // From the clean image: a random start derives from the attack's name, so two attacks with one loss would still differ.
         let three = |epsilon: f32| -> Result<Vec<AttackConfig>> {
-            ["pgd", "segpgd", "cospgd"].map(|name| config(name, Some(3), epsilon, &[])).into_iter().collect()
+            let one = |name| Ok(AttackConfig { start: Start::Zero, ..config(name, Some(3), epsilon, &[])? });
+            ["pgd", "segpgd", "cospgd"].map(one).into_iter().collect()
         };
         let thorough = || {
             Ok::<_, Error>(Thorough {
@@ -167,7 +170,8 @@ impl Suite {
         let numbers = |configs: &[AttackConfig]| -> Result<Vec<(String, f64, f64)>> {
             let one = |config: &AttackConfig| {
                 let counts = total(&run(config, self.seed)?);
-                let name = format!("{} {} at {:.4}", config.name, config.steps, config.epsilon);
+                let name =
+                    format!("{} {} at {}", config.name, config.steps, labels::fraction(f64::from(config.epsilon)));
                 Ok((name, counts.pixel_accuracy().unwrap_or(0.0), counts.miou().unwrap_or(0.0)))
             };
             configs.iter().map(one).collect()
@@ -224,7 +228,7 @@ fn different(three: &[(String, f64, f64)], near: &[(String, f64, f64)]) -> Check
         sanity::different(&numbers)
     };
     let check = judged(three);
-    if check.status == fireproof_report::Status::NotRun { judged(near) } else { check }
+    if check.status == Status::NotRun { judged(near) } else { check }
 }
 
 fn least(values: impl Iterator<Item = f64>) -> f64 {
@@ -264,7 +268,9 @@ impl<'a> Bench<'a> {
         let mut groups: Vec<Vec<Sample>> = Vec::new();
         for sample in samples {
             let size = |sample: &Sample| (sample.image.channels, sample.image.size());
-            match groups.iter_mut().find(|group| size(&group[0]) == size(sample)) {
+            let fits =
+                |group: &&mut Vec<Sample>| size(&group[0]) == size(sample) && group.len() < batch_size(None, &group[0]);
+            match groups.iter_mut().find(fits) {
                 Some(group) => group.push(sample.clone()),
                 None => groups.push(vec![sample.clone()]),
             }
@@ -315,7 +321,7 @@ impl<'a> Bench<'a> {
         let largest = fold(&norms, f32::max, 0.0);
         let check = sanity::bounds(f64::from(largest), f64::from(config.epsilon), extremes.map(f64::from), range);
         let worse = match self.bounds.take() {
-            Some(known) if known.status == fireproof_report::Status::Failed => known,
+            Some(known) if known.status == Status::Failed => known,
             _ => check,
         };
         self.bounds.set(Some(worse));
@@ -454,7 +460,7 @@ impl Plan {
             watch(&format!("{} {}: sanity checks", subject.model, subject.training));
             let device = fireproof_tensor::device::open(name)?;
             let network = subject.load(&device)?;
-            let (victim, unit) = (network.victim(), network.architecture().normalisation.unit);
+            let (victim, unit) = (subject.victim(&*network)?, network.architecture().normalisation.unit);
             let digest = || parameters(&*network);
             let checks = suite.measure((&*victim, unit), &digest, &samples, self.header.classes, &device)?;
             let measured = Measured {
@@ -468,5 +474,264 @@ impl Plan {
             found.push(measured);
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use burn::tensor::{TensorData, module::conv2d, ops::ConvOptions};
+    use fireproof_attacks::{GradientAttack, Registration, inventory, methods::pgd::Pgd, objective::Weighted};
+    use fireproof_datasets::{Image, Mask};
+    use fireproof_report::sanity::Kind;
+    use fireproof_tensor::{random::Stream, victim};
+
+    use super::*;
+
+    const CLASSES: usize = 3;
+    const SIZE: [usize; 2] = [12, 14];
+
+    // A weight map that multiplies a loss which was reduced before: SegPGD by name, PGD by number.
+    inventory::submit! {
+        Registration {
+            name: "planted-scalar",
+            about: "planted",
+            paper: "none",
+            options: &[],
+            defaults: |_| {},
+            build: |config| Ok(Box::new(GradientAttack::new(config, Weighted(Pgd))?)),
+        }
+    }
+
+    // An attack that takes twice the radius.
+    inventory::submit! {
+        Registration {
+            name: "planted-outside",
+            about: "planted",
+            paper: "none",
+            options: &[],
+            defaults: |_| {},
+            build: |config| {
+                let wide = AttackConfig { epsilon: 2.0 * config.epsilon, step_size: Some(0.02), ..config.clone() };
+                Ok(Box::new(GradientAttack::new(&wide, Weighted(Pgd))?))
+            },
+        }
+    }
+
+    /// The brightest channel of a pixel's neighbourhood: noise averages out, an attack does not, and neighbours share pixels, so
+    /// that weights on them matter.
+    fn honest(x: Tensor<4>) -> Tensor<4> {
+        let kernel = Tensor::full([CLASSES, 1, 5, 5], 20.0 / 25.0, &Device::flex());
+        conv2d(x, kernel, None, ConvOptions::new([1, 1], [2, 2], [1, 1], CLASSES))
+    }
+
+    /// Random images, labelled as the honest model sees them.
+    fn samples(count: u64) -> Vec<Sample> {
+        let [height, width] = SIZE;
+        let one = |id: u64| {
+            let stream = Stream::new(&[id]);
+            let data: Vec<f32> = (0..(3 * height * width) as u64).map(|i| 0.425 + 0.15 * stream.uniform(i)).collect();
+            let images = Tensor::from_data(TensorData::new(data.clone(), [1, 3, height, width]), &Device::flex());
+            let seen = honest(images).argmax(1).into_data().convert::<i32>().try_to_vec::<i32>().unwrap();
+            Sample {
+                id,
+                name: format!("image {id}"),
+                image: Image { channels: 3, height, width, data },
+                mask: Mask { height, width, data: seen.into_iter().map(|class| class as u8).collect() },
+                case: None,
+            }
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn suite(checks: Checks) -> Suite {
+        Suite::new(checks, 8.0 / 255.0, 1).unwrap().unwrap()
+    }
+
+    fn measured(suite: &Suite, model: &dyn Victim) -> Vec<Check> {
+        suite.measure((model, Unit::Pixel), &|| "the same".into(), &samples(3), CLASSES, &Device::flex()).unwrap()
+    }
+
+    fn status(checks: &[Check], kind: Kind) -> Status {
+        checks.iter().find(|check| check.name == kind.name()).unwrap_or_else(|| panic!("no {kind:?}")).status
+    }
+
+    fn failed(checks: &[Check]) -> Vec<&str> {
+        checks.iter().filter(|check| check.status == Status::Failed).map(|check| check.name.as_str()).collect()
+    }
+
+    #[test]
+    fn an_honest_model_passes_all_ten_and_the_cheap_list_is_a_part_of_it() {
+        let model = victim(honest);
+        let checks = measured(&suite(Checks::All), &model);
+        let names: std::collections::BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, Kind::ALL.map(Kind::name).into_iter().collect());
+        checks.iter().for_each(|check| assert_eq!(check.status, Status::Passed, "{check:?}"));
+        let cheap = measured(&suite(Checks::Cheap), &model);
+        assert_eq!(cheap.len(), 6);
+        let not_run = [Kind::Radius, Kind::Iterations, Kind::Transfer, Kind::Restarts];
+        assert!(cheap.iter().all(|check| not_run.iter().all(|kind| check.name != kind.name())));
+        assert_eq!(failed(&cheap), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn passes_are_counted_before_they_are_made() {
+        for checks in [Checks::Cheap, Checks::All] {
+            let suite = suite(checks);
+            let model = victim(honest);
+            let counted = fireproof_tensor::Counted::new(&model);
+            suite.measure((&counted, Unit::Pixel), &String::new, &samples(3), CLASSES, &Device::flex()).unwrap();
+            let (made, at_most) = (counted.passes(), suite.passes((3, CLASSES)).unwrap());
+            assert!(
+                made.forward <= 3 * at_most.forward && made.backward <= 3 * at_most.backward,
+                "{made:?} {at_most:?}"
+            );
+            if checks == Checks::Cheap {
+                assert_eq!((made.forward, made.backward), (3 * at_most.forward, 3 * at_most.backward));
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_that_masks_its_gradient_is_caught_four_times() {
+        /// Rounds its input: the derivative of a staircase is zero.
+        struct Rounded;
+        impl Victim for Rounded {
+            fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
+                Ok(honest((images * 15.0).round() / 15.0))
+            }
+            fn pull_back(
+                &self,
+                images: Tensor<4>,
+                cotangent: &mut dyn FnMut(Tensor<4>) -> fireproof_tensor::Result<Tensor<4>>,
+            ) -> fireproof_tensor::Result<(Tensor<4>, Tensor<4>)> {
+                let logits = self.logits(images.clone())?;
+                cotangent(logits.clone())?;
+                Ok((logits, images.zeros_like()))
+            }
+        }
+        let checks = measured(&suite(Checks::All), &Rounded);
+        for kind in [Kind::Noise, Kind::Radius, Kind::Transfer, Kind::Gradients] {
+            assert_eq!(status(&checks, kind), Status::Failed, "{kind:?}: {:?}", failed(&checks));
+        }
+        assert_eq!(status(&checks, Kind::Untouched), Status::Passed);
+    }
+
+    #[test]
+    fn a_loss_that_was_reduced_to_a_scalar_is_caught() {
+        let mut suite = suite(Checks::Cheap);
+        for three in [&mut suite.three, &mut suite.three_near] {
+            three[1].name = "planted-scalar".into();
+        }
+        let checks = measured(&suite, &victim(honest));
+        assert_eq!(failed(&checks), [Kind::Different.name()]);
+        // And where nothing is left at the radius, the small one tells.
+        for config in &mut suite.three {
+            config.epsilon = 0.5;
+            config.step_size = Some(0.2);
+        }
+        assert_eq!(failed(&measured(&suite, &victim(honest))), [Kind::Different.name()]);
+    }
+
+    #[test]
+    fn a_model_whose_answer_depends_on_the_batch_is_caught_even_on_one_image() {
+        // Batch statistics instead of running ones.
+        let centred = victim(|x: Tensor<4>| {
+            let mean = x.clone().mean_dim(0).expand(x.dims());
+            honest(x * 0.5 + mean * 0.5)
+        });
+        let checks = measured(&suite(Checks::Cheap), &centred);
+        assert_eq!(status(&checks, Kind::Batch), Status::Failed);
+        let one = suite(Checks::Cheap)
+            .measure((&centred, Unit::Pixel), &String::new, &samples(1), CLASSES, &Device::flex())
+            .unwrap();
+        assert_eq!(status(&one, Kind::Batch), Status::Failed);
+        let fine = suite(Checks::Cheap).measure(
+            (&victim(honest), Unit::Pixel),
+            &String::new,
+            &samples(1),
+            CLASSES,
+            &Device::flex(),
+        );
+        assert_eq!(status(&fine.unwrap(), Kind::Batch), Status::Passed);
+    }
+
+    #[test]
+    fn a_model_that_the_attack_changes_is_caught_by_its_answers_and_by_its_parameters() {
+        let passes = Cell::new(0);
+        let drifting = victim(|x: Tensor<4>| {
+            passes.set(passes.get() + 1);
+            honest(x + 1e-6 * f64::from(passes.get()))
+        });
+        assert_eq!(status(&measured(&suite(Checks::Cheap), &drifting), Kind::Untouched), Status::Failed);
+        let statistics = Cell::new(0);
+        let digest = || {
+            statistics.set(statistics.get() + 1);
+            statistics.get().to_string()
+        };
+        let checks = suite(Checks::Cheap).measure(
+            (&victim(honest), Unit::Pixel),
+            &digest,
+            &samples(2),
+            CLASSES,
+            &Device::flex(),
+        );
+        assert_eq!(failed(&checks.unwrap()), [Kind::Untouched.name()]);
+    }
+
+    #[test]
+    fn an_attack_that_leaves_its_ball_is_caught() {
+        let mut suite = suite(Checks::Cheap);
+        suite.three[0].name = "planted-outside".into();
+        let checks = measured(&suite, &victim(honest));
+        assert_eq!(status(&checks, Kind::Bounds), Status::Failed);
+    }
+
+    #[test]
+    fn pixels_that_no_radius_reaches_are_caught() {
+        let [height, width] = SIZE;
+        let labels: Vec<Vec<u8>> = samples(3).into_iter().map(|sample| sample.mask.data).collect();
+        // The upper half of every image answers its label whatever it shows; images are told apart by a corner that attacks move,
+        // so the planted model knows the batch by its size alone: three images, or one.
+        let immune = victim(|x: Tensor<4>| {
+            let n = x.dims()[0];
+            let mut lead = vec![0.0f32; n * CLASSES * height * width];
+            for (image, labels) in labels.iter().take(n).enumerate() {
+                for pixel in 0..height * width / 2 {
+                    lead[(image * CLASSES + labels[pixel] as usize) * height * width + pixel] = 1e3;
+                }
+            }
+            let lead = Tensor::from_data(TensorData::new(lead, [n, CLASSES, height, width]), &Device::flex());
+            let lead = if x.is_autodiff() { Tensor::from_inner(lead) } else { lead };
+            honest(x) + lead
+        });
+        assert_eq!(status(&measured(&suite(Checks::All), &immune), Kind::Radius), Status::Failed);
+    }
+
+    #[test]
+    fn iterations_that_help_the_defender_are_caught() {
+        // After some passes the model answers for the clean images whatever it sees: what 20 steps had fooled comes back.
+        let clean = batch(&samples(3), &Device::flex()).unwrap().images;
+        let passes = Cell::new(0);
+        let waking = victim(|x: Tensor<4>| {
+            passes.set(passes.get() + 1);
+            let clean = if x.is_autodiff() { Tensor::from_inner(clean.clone()) } else { clean.clone() };
+            let awake = passes.get() > 60 && x.dims() == clean.dims();
+            honest(if awake { x * 0.0 + clean } else { x })
+        });
+        assert_eq!(status(&measured(&suite(Checks::All), &waking), Kind::Iterations), Status::Failed);
+    }
+
+    #[test]
+    fn a_rough_loss_on_which_every_start_ends_elsewhere_is_caught() {
+        // Waves much shorter than the ball: the gradient says where the next crest is, not where the hill is.
+        let rough = victim(|x: Tensor<4>| {
+            let wave = (x.clone() * 900.0).sin().mean_dim(1).repeat_dim(1, CLASSES);
+            let first = wave.clone().narrow(1, 0, 1);
+            let others = wave.narrow(1, 1, CLASSES - 1) * 0.0;
+            honest(x) * 0.3 + Tensor::cat(vec![first, others], 1) * 3.0
+        });
+        assert_eq!(status(&measured(&suite(Checks::All), &rough), Kind::Restarts), Status::Failed);
     }
 }

@@ -70,8 +70,9 @@ impl Plan {
     /// Seconds per image of a forward and backward pass, and of a forward pass.
     fn measure(&self, subject: usize, device: &str, wanted: Option<usize>) -> Result<(f64, f64)> {
         let device = fireproof_tensor::device::open(device)?;
-        let network = self.subjects[subject].load(&device)?;
-        let (victim, unit) = (network.victim(), network.architecture().normalisation.unit);
+        let subject = &self.subjects[subject];
+        let network = subject.load(&device)?;
+        let (victim, unit) = (subject.victim(&*network)?, network.architecture().normalisation.unit);
         let first = self.dataset.get(0)?;
         let size = first.image.size();
         let most = batch_size(wanted, &first).min(self.images.len());

@@ -7,7 +7,7 @@
 //! let attacks = expand(&["pgd".into(), "segpgd".into()], &[3, 10, 20], |_| Ok(()))?;
 //! let settings = Settings {
 //!     data: DataSettings { name: "scenes".into(), root: None, split: Split::Test, size: None, selection: Selection::First(8) },
-//!     weights: vec![Weights { path: "unet.safetensors".into(), overrides: Default::default() }],
+//!     weights: vec![Weights { path: "unet.safetensors".into(), overrides: Default::default(), inference: Default::default(), joined: Vec::new() }],
 //!     trials: [Trial::Clean].into_iter().chain(attacks.into_iter().map(Trial::Attack)).collect(),
 //!     devices: vec!["flex".into()],
 //!     seeds: vec![0],
@@ -48,4 +48,4 @@ pub use estimate::Estimate;
 pub use plan::{Job, Plan, PlannedImage};
 pub use run::{Options, Progress};
 pub use settings::{DataSettings, Selection, Settings, Trial, expand};
-pub use subject::{Subject, Weights};
+pub use subject::{Subject, Weights, digest};

@@ -183,7 +183,7 @@ impl Runner<'_> {
                 let device = fireproof_tensor::device::open(&job.device)?;
                 // The old victim goes first: two large models may not fit.
                 drop(loaded.take());
-                let victim = subject.load(&device)?.victim();
+                let victim = subject.victim(&*subject.load(&device)?)?;
                 loaded = Some((job.subject, job.device.as_str(), device, victim));
             }
             let (_, _, device, victim) = loaded.as_ref().expect("loaded above");

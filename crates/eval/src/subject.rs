@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use fireproof_datasets::Dataset;
-use fireproof_models::Network;
-use fireproof_tensor::Unit;
+use fireproof_models::{
+    Network,
+    inference::{Ensemble, Inference},
+};
+use fireproof_tensor::{Unit, Victim};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, plan::hex};
@@ -17,12 +20,32 @@ pub struct Weights {
     pub path: PathBuf,
     /// What a file without metadata cannot say itself.
     pub overrides: fireproof_models::Overrides,
+    /// How the model looks at an image.
+    pub inference: Inference,
+    /// Files of further models whose probabilities are averaged with this one's: together they are one model.
+    pub joined: Vec<PathBuf>,
+}
+
+impl Weights {
+    /// All files, this one first.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.joined.iter().map(PathBuf::as_path))
+    }
+
+    /// Hash of the file, or of the hashes of all.
+    fn digest(&self) -> Result<String> {
+        let digests: Vec<String> = self.files().map(digest).collect::<Result<_>>()?;
+        Ok(match &digests[..] {
+            [only] => only.clone(),
+            all => hex(&Sha256::digest(all.concat())),
+        })
+    }
 }
 
 /// A model under evaluation.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The network's name, e.g. `unet`.
+    /// The network's name, e.g. `unet`, and how it looks at an image where that is not plainly once.
     pub model: String,
     /// How it was trained, as its file says, e.g. `segpgd3-at`; else the file's stem.
     pub training: String,
@@ -42,7 +65,7 @@ impl Subject {
     pub(crate) fn open_all(files: &[Weights], dataset: &dyn Dataset) -> Result<Vec<Self>> {
         let names = short_names(&files.iter().map(|file| file.path.as_path()).collect::<Vec<_>>())?;
         let open = |(file, weights): (&Weights, String)| {
-            let sha256 = digest(&file.path)?;
+            let sha256 = file.digest()?;
             let loaded = fireproof_models::load(&file.path, &file.overrides, &Device::flex())?;
             let architecture = loaded.network.architecture();
             let misfit = |found: String, expected: String| Error::Misfit {
@@ -67,8 +90,14 @@ impl Subject {
             let recipe = ["recipe", "fireproof.recipe"].into_iter().find_map(|key| loaded.report.extra.get(key));
             let stem = || file.path.file_stem().map_or(weights.clone(), |stem| stem.to_string_lossy().into_owned());
             Ok(Self {
-                model: architecture.name.clone(),
-                training: recipe.cloned().unwrap_or_else(stem),
+                model: match file.inference.to_string().as_str() {
+                    "" => architecture.name.clone(),
+                    looks => format!("{} ({looks})", architecture.name),
+                },
+                training: match file.joined.len() {
+                    0 => recipe.cloned().unwrap_or_else(stem),
+                    more => format!("ensemble of {}", more + 1),
+                },
                 weights,
                 sha256,
                 unit: architecture.normalisation.unit,
@@ -84,10 +113,35 @@ impl Subject {
     /// # Errors
     /// If the file has changed since the plan was made, or those of [`fireproof_models::load`].
     pub fn load(&self, device: &Device) -> Result<Box<dyn Network>> {
-        if digest(&self.source.path)? != self.sha256 {
+        if self.source.digest()? != self.sha256 {
             return Err(Error::file(&self.source.path, "the file has changed since the run began"));
         }
         Ok(fireproof_models::load(&self.source.path, &self.source.overrides, device)?.network)
+    }
+
+    /// The frozen model that is attacked: the network, whatever it is joined with, and whatever both are looked through.
+    ///
+    /// # Errors
+    /// Those of [`fireproof_models::load`] for a joined file, and for one of other classes.
+    pub fn victim(&self, network: &dyn Network) -> Result<Box<dyn Victim + Send + Sync>> {
+        let mut models = vec![network.victim()];
+        for file in &self.source.joined {
+            let other = fireproof_models::load(file, &self.source.overrides, &network.device())?.network;
+            let of = |network: &dyn Network| {
+                let architecture = network.architecture();
+                format!("{} classes and {} channels", architecture.classes.len(), architecture.input_channels)
+            };
+            let (found, expected) = (of(&*other), of(network));
+            if found != expected {
+                return Err(Error::file(
+                    file,
+                    format!("found {found}, expected {expected} as the ensemble's first model"),
+                ));
+            }
+            models.push(other.victim());
+        }
+        let model = if models.len() == 1 { models.remove(0) } else { Box::new(Ensemble::new(models)?) };
+        Ok(self.source.inference.around(model))
     }
 
     /// The weights file.
@@ -97,7 +151,10 @@ impl Subject {
 }
 
 /// SHA-256 of a file, in lower-case hexadecimal.
-pub(crate) fn digest(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn digest(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
     std::io::copy(&mut file, &mut hash).map_err(|error| Error::file(path, error))?;

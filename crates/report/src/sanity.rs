@@ -230,8 +230,9 @@ pub fn different(numbers: &[(&str, f64, f64)]) -> Check {
 /// Check 6. The largest perturbation is within the radius, the smallest and the largest pixel within the valid range.
 pub fn bounds(largest: f64, epsilon: f64, [lowest, highest]: [f64; 2], [low, high]: [f64; 2]) -> Check {
     let inside = largest <= epsilon + ROUNDING && lowest >= low && highest <= high;
-    let detail =
-        format!("Largest perturbation {largest} of {epsilon}, pixels {lowest} to {highest} within {low} to {high}.");
+    let detail = format!(
+        "Largest perturbation {largest:.7} of {epsilon:.7}, pixels {lowest:.7} to {highest:.7} within {low} to {high}."
+    );
     Kind::Bounds.verdict(inside, detail)
 }
 

@@ -300,3 +300,140 @@ fn a_target_that_no_class_has_is_refused() {
     let lab = Lab::new();
     lab.bench(&["standard"], &with(QUICK, &["--out", "a", "--target", "class=9"])).bad(&["class 9", "from 0 to 8"]);
 }
+
+/// The check of this name.
+fn check<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let checks = results["run"]["sanity"].as_array().unwrap();
+    checks.iter().find(|check| check["name"].as_str().unwrap().starts_with(name)).unwrap()
+}
+
+#[test]
+fn every_preset_is_planned_with_its_cost_and_the_headline_runs_all_ten_checks() {
+    let lab = Lab::new();
+    for preset in ["quick", "legacy", "fast", "standard", "full", "masking"] {
+        let plan = lab.bench(&["standard"], &["--preset", preset, "--images", "2", "--plan"]).good();
+        assert!(plan.contains("backward passes") && plan.contains(" h)") && plan.contains("sanity checks"), "{plan}");
+    }
+    let arguments = ["--preset", "standard", "--steps", "10", "--images", "2", "--out", "a"];
+    let ran = lab.bench(&["standard", "segpgd3-at"], &arguments);
+    assert!(ran.err.contains("backward passes") && ran.err.contains("for the sanity checks (all) on 2 images"));
+    let out = ran.good();
+    assert!(
+        out.contains("SEA+ 10") && out.contains("Worst case") && out.contains("| Restarts change little |"),
+        "{out}"
+    );
+    let results = timeless(&lab.path("a/results.json"));
+    let checks = results["run"]["sanity"].as_array().unwrap();
+    assert_eq!(checks.len(), 10);
+    assert!(checks.iter().all(|check| check["status"] != "not run"), "{checks:?}");
+    assert_eq!(results["run"]["measured"].as_array().unwrap().len(), 2, "one a model");
+    // What the ensemble's runs did is recorded, and nothing is measured twice.
+    let records = fs::read_to_string(lab.path("a/records.jsonl")).unwrap();
+    let row: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
+    let names: Vec<&str> =
+        row["candidates"].as_array().unwrap().iter().map(|run| run["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["balanced", "masked-ce", "js", "tsallis"]);
+    let measured = fs::read_to_string(lab.path("a/checks.jsonl")).unwrap();
+    lab.bench(&["standard", "segpgd3-at"], &with(&arguments, &["--resume"])).good();
+    assert_eq!(fs::read_to_string(lab.path("a/checks.jsonl")).unwrap(), measured);
+    assert_eq!(timeless(&lab.path("a/results.json")), results);
+    // The greedy choice among the runs is at most the row, which was chosen by accuracy.
+    let worst = results["worst_cases"][0]["miou"].as_f64().unwrap();
+    assert!(worst <= results["rows"][1]["miou"].as_f64().unwrap());
+    assert!(results["rows"][1]["calibration_error"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_model_that_masks_its_gradient_fails_the_checks_and_strict_says_which() {
+    let lab = Lab::new();
+    let arguments = ["--preset", "masking", "--attacks", "pgd", "--steps", "3", "--images", "2"];
+    let ran = lab.bench(&["standard"], &with(&arguments, &["--preprocess", "bits=3", "--out", "a", "--strict"]));
+    assert!(ran.err.contains("The gradient is not zero: 100.00 %"), "{}", ran.err);
+    ran.bad(&["--strict", "of 10 sanity checks did not pass"]);
+    let results = timeless(&lab.path("a/results.json"));
+    assert_eq!(results["rows"][0]["model"], "unet (3 bits)");
+    assert_eq!(check(&results, "The gradient is not zero")["status"], "failed");
+    let arguments = ["--attacks", "pgd", "--steps", "3", "--images", "2", "--out", "b"];
+    let through = ["--preprocess", "bits=3", "--straight-through"];
+    lab.bench(&["standard"], &with(&arguments, &through)).good();
+    let results = timeless(&lab.path("b/results.json"));
+    assert_eq!(check(&results, "The gradient is not zero")["status"], "passed");
+}
+
+#[test]
+fn attacks_go_through_windows_scales_noise_and_ensembles() {
+    let lab = Lab::new();
+    let clean_and_attacked = |recipes: &[&str], more: &[&str], out: &str| {
+        lab.bench(recipes, &with(&["--attacks", "pgd", "--steps", "10", "--images", "2", "--out", out], more)).good();
+        let results = timeless(&lab.path(&format!("{out}/results.json")));
+        let row = |index: usize| results["rows"][index]["pixel_accuracy"].as_f64().unwrap();
+        assert_eq!(results["rows"][1]["backward_passes"], 20, "a pass of the whole image counts one");
+        (results["rows"][0]["model"].as_str().unwrap().to_owned(), row(0), row(1))
+    };
+    for (more, out, name) in [
+        (
+            &["--window", "16x16", "--stride", "8x8", "--window-weights", "gaussian"][..],
+            "w",
+            "window 16x16/8x8 gaussian",
+        ),
+        (&["--scales", "0.75,1", "--mirror"], "s", "scales 0.75 1 mirrored"),
+        (&["--smooth", "0.05", "--smooth-draws", "2"], "n", "noise 0.05 x 2 seed 0"),
+        (&["--preprocess", "blur=0.7"], "p", "blur 0.7"),
+    ] {
+        let (model, clean, attacked) = clean_and_attacked(&["standard"], more, out);
+        assert_eq!(model, format!("unet ({name})"));
+        assert!(attacked < clean - 0.01, "{name}: {clean} {attacked}");
+    }
+    let (_, clean, attacked) = clean_and_attacked(&["standard", "segpgd3-at"], &["--ensemble"], "e");
+    assert!(attacked < clean - 0.01, "{clean} {attacked}");
+    lab.bench(&["standard"], &["--ensemble", "--out", "x"]).bad(&["--ensemble", "expected several"]);
+    lab.bench(&["standard"], &["--window", "8x8", "--stride", "9x8", "--out", "x"]).bad(&["8 pixels every 9"]);
+}
+
+#[test]
+fn several_seeds_run_every_attack_and_their_spread_is_in_the_report() {
+    let lab = Lab::new();
+    let arguments = ["--attacks", "pgd", "--steps", "2", "--images", "2", "--seed", "0,3", "--out", "a"];
+    lab.bench(&["standard"], &arguments).good();
+    let results = timeless(&lab.path("a/results.json"));
+    let seeds: Vec<(String, u64)> = results["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["attack"].as_str().unwrap().to_owned(), row["seed"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(seeds, [("none".into(), 0), ("pgd".into(), 0), ("pgd".into(), 3)]);
+    assert_ne!(results["rows"][1]["pixel_accuracy"], results["rows"][2]["pixel_accuracy"]);
+    assert!(fs::read_to_string(lab.path("a/report.html")).unwrap().contains("Spread over seeds"));
+}
+
+#[test]
+fn certificates_are_made_kept_and_gone_on_with() {
+    let lab = Lab::new();
+    let (data, weights) = (crate::lab::data(), weights("standard"));
+    let certify = |more: &[&str]| {
+        let own = ["certify", "--data", &data, "--weights", &weights, "--sigma", "0.02", "--n", "100", "--n0", "10"];
+        lab.run(&with(&own, &with(&["--out", "c", "--tau", "0.75,0.9"], more)))
+    };
+    let table = certify(&["--images", "2"]).good();
+    assert!(table.contains("| 0.0135 |") && table.contains("n0 = 10, n = 100"), "{table}");
+    let summary: Value = serde_json::from_str(&fs::read_to_string(lab.path("c/certificates.json")).unwrap()).unwrap();
+    let of = |line: usize, field: &str| summary["results"][line][field].as_f64().unwrap();
+    assert!(of(0, "accuracy") > 0.2 && of(0, "accuracy") >= of(1, "accuracy"), "{table}");
+    assert!(of(0, "abstained") <= of(1, "abstained") && of(0, "abstained") < 0.8, "{table}");
+    let maps = fs::read_dir(lab.path("c")).unwrap();
+    let maps = maps.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("radii-1-"));
+    assert_eq!(maps.count(), 2);
+    // A torn line is dropped, its image made again, and nothing else.
+    let path = lab.path("c/certificates.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 40]).unwrap();
+    certify(&["--images", "2"]).bad(&["certificates.jsonl", "--resume"]);
+    certify(&["--images", "2", "--resume", "--alpha", "0.01"]).bad(&["another run"]);
+    certify(&["--images", "2", "--resume", "--batch", "3"]).good();
+    let again = fs::read_to_string(&path).unwrap();
+    assert_eq!(again.lines().count(), whole.lines().count());
+    assert!(again.lines().zip(whole.lines()).take(2).all(|(a, b)| a == b));
+    let again: Value = serde_json::from_str(&fs::read_to_string(lab.path("c/certificates.json")).unwrap()).unwrap();
+    assert_eq!(again["results"], summary["results"], "the batch changes nothing");
+}

@@ -8,13 +8,14 @@ use clap::Args;
 use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
 use fireproof_eval::presets::{Entry, NO_ENSEMBLE, PRESETS, Preset, preset};
-use fireproof_eval::{Estimate, Options, Plan, Selection, Settings, Trial};
+use fireproof_eval::{Estimate, Options, Plan, Selection, Settings, Trial, Weights};
 use fireproof_report::{
     Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, labels, launcher, sanity,
 };
 use serde_json::json;
 
-use crate::options::{AttackOptions, DataOptions, ModelOptions, tell_unused};
+use crate::options::{AttackOptions, DataOptions, InferenceOptions, ModelOptions, tell_unused};
+use crate::processes::Processes;
 use crate::progress::Display;
 use crate::workspace;
 
@@ -40,8 +41,13 @@ pub struct Bench {
     /// A weights file (.safetensors, .pth); repeat it to compare several
     #[arg(long, value_name = "FILE")]
     weights: Vec<PathBuf>,
+    /// The weights files together are one model, which answers with the mean of their probabilities
+    #[arg(long)]
+    ensemble: bool,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    inference: InferenceOptions,
     /// Attacks by name, instead of the preset's; 'none' alone scores clean images
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     attacks: Vec<String>,
@@ -110,16 +116,16 @@ impl Bench {
         }
         let preset = preset(&self.preset)?;
         ensure!(self.batch != Some(0), "--batch: found 0, expected at least 1");
-        let folder = match (&self.out, self.resume) {
-            (Some(folder), _) => folder.clone(),
-            (None, _) => free_folder(Path::new("runs/bench")),
-        };
+        if let Some(processes) = Processes::start().filter(|_| self.shard.is_none() && !self.plan) {
+            return self.gathered(preset, &processes);
+        }
+        let folder = self.out.clone().unwrap_or_else(|| free_folder(Path::new("runs/bench")));
         // Before anything is read or measured: the mistake is seen at once.
         let records = folder.join(RECORDS_FILE);
         if records.exists() && !self.resume && !self.plan {
             return Err(fireproof_report::ReportError::Exists { path: records }.into());
         }
-        let plan = Plan::new(&self.settings(preset)?)?;
+        let plan = Plan::new(&self.settings(preset, self.part()?)?)?;
         plan.subjects.iter().for_each(|subject| tell_unused(subject.path(), &subject.unused));
         if self.plan {
             return Ok(write!(out, "{}", self.planned(&plan)?)?);
@@ -134,17 +140,23 @@ impl Bench {
             );
             eprintln!("{}", costs(&plan, &plan.estimate(self.batch)?));
         }
+        let results = self.evaluate(preset, &plan, &folder)?;
+        self.tell(&results, &folder)
+    }
+
+    /// Runs a plan into a folder.
+    fn evaluate(&self, preset: &Preset, plan: &Plan, folder: &Path) -> Result<Results> {
         let options = Options {
             resume: self.resume,
             batch: self.batch,
             pictures: self.pictures,
             save_adversarial: self.save_adversarial.clone(),
             command: command_line(),
-            not_run: self.lacks(preset, &plan),
+            not_run: self.lacks(preset, plan),
         };
         let mut display = Display::new();
         let mut made = 0;
-        let results = plan.run(&folder, &options, &mut |progress| {
+        let results = plan.run(folder, &options, &mut |progress| {
             made = progress.made;
             display.show(progress);
         });
@@ -152,20 +164,58 @@ impl Bench {
         if results.is_err() && made > 0 {
             eprintln!("what was found so far is kept; go on with --resume --out {}", folder.display());
         }
-        let results = results?;
+        Ok(results?)
+    }
+
+    /// One of the processes that `mpirun` started: each evaluates its shard, the first gathers them.
+    fn gathered(&self, preset: &Preset, processes: &Processes) -> Result<()> {
+        let ran = self.own_shard(preset, processes);
+        // Everybody arrives here, whatever happened: nobody waits for one that failed.
+        let all = processes.all_did(ran.is_ok());
+        ran?;
+        ensure!(all, "another process of this run failed; what was found so far is kept, go on with --resume");
+        let out = self.out.as_deref().unwrap_or(Path::new(""));
+        if processes.shard().index() > 1 {
+            return Ok(());
+        }
+        let folders: Vec<PathBuf> = (1..=processes.shard().of()).map(|index| shard_folder(out, index)).collect();
+        fireproof_report::merge::merge_into(&folders, out)?;
+        self.tell(&Results::read(&out.join(Results::FILE))?, out)
+    }
+
+    fn own_shard(&self, preset: &Preset, processes: &Processes) -> Result<()> {
+        let Some(out) = &self.out else { bail!("--out: found none, expected the folder that all processes share") };
+        ensure!(self.save_adversarial.is_none(), "--save-adversarial: found it with several processes, expected one");
+        let records = out.join(RECORDS_FILE);
+        if records.exists() {
+            return Err(fireproof_report::ReportError::Exists { path: records }.into());
+        }
+        let shard = processes.shard();
+        let plan = Plan::new(&self.settings(preset, Some(shard))?)?;
+        if shard.index() == 1 && !self.json {
+            eprintln!("{} processes, {} images each at most", shard.of(), plan.own().len());
+            eprintln!("each: {}", costs(&plan, &plan.estimate(self.batch)?));
+        }
+        self.evaluate(preset, &plan, &shard_folder(out, shard.index()))?;
+        Ok(())
+    }
+
+    /// What was found, and the checks' say in how the command ends.
+    fn tell(&self, results: &Results, folder: &Path) -> Result<()> {
+        let mut out = std::io::stdout();
         if self.json {
             writeln!(out, "{}", results.to_json())?;
-            return self.judge(&results);
+            return self.judge(results);
         }
-        let further = Table::worst_cases(&results).into_iter().chain(Table::dice(&results));
-        for table in Table::miou(&results, false).into_iter().chain(further) {
+        let further = Table::worst_cases(results).into_iter().chain(Table::dice(results));
+        for table in Table::miou(results, false).into_iter().chain(further) {
             writeln!(out, "{}", table.render(Format::Markdown))?;
         }
         writeln!(out, "{}", sanity::markdown(&results.run.sanity))?;
         let report = folder.join(REPORT_FILE);
         let report = report.canonicalize().unwrap_or(report);
         writeln!(out, "Report: {}", workspace::shown(&report))?;
-        self.judge(&results)
+        self.judge(results)
     }
 
     /// The sanity checks' say in how the command ends.
@@ -183,7 +233,7 @@ impl Bench {
         Ok(())
     }
 
-    fn settings(&self, preset: &Preset) -> Result<Settings> {
+    fn settings(&self, preset: &Preset, shard: Option<Shard>) -> Result<Settings> {
         let selection = match (&self.frames, self.images) {
             (Some(file), _) => Selection::Named(file.clone()),
             (None, Some(count)) => Selection::First(count),
@@ -201,8 +251,15 @@ impl Bench {
         } else {
             self.weights.clone()
         };
-        let weights = files.iter().map(|file| self.model.weights(file)).collect();
-        let (trials, shard) = (self.trials(preset)?, self.part()?);
+        let seed = self.seed.first().copied().unwrap_or(0);
+        let mut weights: Vec<Weights> =
+            files.iter().map(|file| self.model.weights(file, self.inference.settings(seed))).collect();
+        if self.ensemble {
+            ensure!(weights.len() > 1, "--ensemble: found one weights file, expected several");
+            let joined = weights.split_off(1).into_iter().map(|file| file.path).collect();
+            weights[0].joined = joined;
+        }
+        let trials = self.trials(preset)?;
         let (devices, seeds, checks) = (self.device.clone(), self.seed.clone(), preset.checks);
         Ok(Settings { data, weights, trials, devices, seeds, checks, shard })
     }
@@ -303,6 +360,11 @@ impl Bench {
         text += &format!("{}\nabout {memory} of memory\n", costs(plan, &estimate));
         Ok(text)
     }
+}
+
+/// Where one of several processes keeps its shard.
+fn shard_folder(out: &Path, index: u32) -> PathBuf {
+    out.join(format!("shard-{index}"))
 }
 
 /// Passes and hours in words.

@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod bench;
+pub mod certify;
 pub mod data;
 pub mod doctor;
 pub mod export;

@@ -11,13 +11,11 @@ use fireproof_datasets::{
     volume::{Scan, write_labels},
 };
 use fireproof_models::Network;
-use fireproof_models::inference::{SlidingWindow, Views, Weights};
 use fireproof_tensor::{Affine, Unit, Victim};
 use serde_json::json;
 
-use crate::options::{ModelOptions, folder};
+use crate::options::{InferenceOptions, ModelOptions, folder};
 use crate::picture;
-use crate::values::Size;
 
 /// Segment one image.
 ///
@@ -29,6 +27,8 @@ use crate::values::Size;
 pub struct Predict {
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    inference: InferenceOptions,
     /// The weights file (.safetensors, .pth)
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
@@ -38,9 +38,6 @@ pub struct Predict {
     /// The output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Slide a window of this size over the image, by half of it, and average the logits with a Gaussian, as nnU-Net does
-    #[arg(long, value_name = "WxH")]
-    window: Option<Size>,
     /// Of a volume: the values that become 0 and 1, as with the window of a CT [default: its lowest and highest]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, allow_hyphen_values = true)]
     range: Vec<f32>,
@@ -104,11 +101,7 @@ impl Predict {
     }
 
     fn victim(&self, network: &dyn Network) -> Box<dyn Victim + Send + Sync> {
-        let Some(Size { height, width }) = self.window else { return network.victim() };
-        let half = |side: usize| side.div_ceil(2);
-        let stride = [half(height), half(width)];
-        let window = SlidingWindow { window: [height, width], stride, weights: Weights::Gaussian };
-        Box::new(window.around(network.victim()))
+        self.inference.settings(0).around(network.victim())
     }
 
     /// Every slice of a volume.

@@ -131,6 +131,65 @@ impl<W: Views, V: Victim> Victim for Through<W, V> {
     }
 }
 
+/// Any of the views at once, from the outermost: preprocessor, noise, scales, windows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inference {
+    /// Overlapping windows.
+    pub window: Option<SlidingWindow>,
+    /// Several sizes, and mirrored.
+    pub scales: Option<MultiScale>,
+    /// Noise.
+    pub smoothed: Option<Smoothed>,
+    /// A preprocessor.
+    pub preprocessed: Option<Preprocessed>,
+}
+
+impl Inference {
+    /// The model behind all of it.
+    pub fn around(&self, model: Box<dyn Victim + Send + Sync>) -> Box<dyn Victim + Send + Sync> {
+        let mut model = model;
+        if let Some(window) = self.window {
+            model = Box::new(window.around(model));
+        }
+        if let Some(scales) = self.scales.clone() {
+            model = Box::new(scales.around(model));
+        }
+        if let Some(smoothed) = self.smoothed {
+            model = Box::new(smoothed.around(model));
+        }
+        if let Some(preprocessed) = self.preprocessed {
+            model = Box::new(preprocessed.around(model));
+        }
+        model
+    }
+}
+
+/// In words for tables, `window 64x48/32x24 gaussian, scales 0.75 1 mirrored`; nothing for a plain look.
+impl std::fmt::Display for Inference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = Vec::new();
+        if let Some(Preprocessed { preprocessor, straight_through }) = self.preprocessed {
+            let what = match preprocessor {
+                Preprocessor::Blur(sigma) => format!("blur {sigma}"),
+                Preprocessor::Bits(bits) => format!("{bits} bits"),
+            };
+            words.push(what + if straight_through { " straight through" } else { "" });
+        }
+        if let Some(Smoothed { sigma, draws, seed }) = self.smoothed {
+            words.push(format!("noise {sigma} x {draws} seed {seed}"));
+        }
+        if let Some(MultiScale { scales, mirrored }) = &self.scales {
+            let scales = scales.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
+            words.push(format!("scales {scales}{}", if *mirrored { " mirrored" } else { "" }));
+        }
+        if let Some(SlidingWindow { window: [h, w], stride: [down, across], weights }) = self.window {
+            let weights = if weights == Weights::Gaussian { " gaussian" } else { "" };
+            words.push(format!("window {w}x{h}/{across}x{down}{weights}"));
+        }
+        formatter.write_str(&words.join(", "))
+    }
+}
+
 fn size(images: &Tensor<4>) -> [usize; 2] {
     let [_, _, height, width] = images.dims();
     [height, width]

@@ -248,3 +248,47 @@ fn one_model_that_fails_is_named_and_one_that_was_not_looked_at_is_too() {
         (NOT_RUN, "unet pgd3-at: No noise of the attack's radius was run.")
     );
 }
+
+fn measured(training: &str, checks: Vec<Check>) -> fireproof_report::Measured {
+    let key = key(training, "none", 0);
+    fireproof_report::Measured {
+        model: key.model,
+        training: key.training,
+        weights: key.weights,
+        device: key.device,
+        checks,
+    }
+}
+
+#[test]
+fn what_was_measured_joins_what_the_rows_tell_model_by_model() {
+    let rows = [row(&key("standard", "none", 0), 90), row(&key("pgd3-at", "none", 0), 80)];
+    let status = |checks: &[Check], kind: Kind| checks.iter().find(|check| check.name == kind.name()).unwrap().status;
+    let fine = |training: &str| measured(training, vec![sanity::gradients(0, 100), sanity::noise(0.9, 0.89, 0.2)]);
+    let both = sanity::judge(&rows, &[fine("standard"), fine("pgd3-at")]);
+    assert_eq!(both.len(), 10);
+    assert_eq!((status(&both, Kind::Gradients), status(&both, Kind::Noise)), (PASSED, PASSED));
+    assert_eq!(status(&both, Kind::Restarts), NOT_RUN);
+    // A model that nobody measured, and one that failed.
+    let one = sanity::judge(&rows, &[fine("standard")]);
+    assert_eq!(status(&one, Kind::Gradients), NOT_RUN);
+    let bad = measured("pgd3-at", vec![sanity::gradients(50, 100)]);
+    let failed = sanity::judge(&rows, &[fine("standard"), bad]);
+    assert_eq!(status(&failed, Kind::Gradients), FAILED);
+    let detail = &failed.iter().find(|check| check.name == Kind::Gradients.name()).unwrap().detail;
+    assert!(detail.starts_with("unet pgd3-at: 50.00 %"), "{detail}");
+    // A row that fails is not made good by a measurement.
+    let noisy = [
+        row(&key("standard", "none", 0), 90),
+        row(&key("standard", "noise", 1), 40),
+        row(&key("standard", "pgd", 3), 30),
+    ];
+    assert_eq!(status(&sanity::judge(&noisy, &[fine("standard")]), Kind::Noise), FAILED);
+}
+
+#[test]
+fn a_radius_in_another_norm_is_not_held_to_the_limit_of_the_maximum_norm() {
+    let l2 = |epsilon: f64| RowKey { norm: Some("l2".into()), epsilon: Some(epsilon), ..key("standard", "pgd", 10) };
+    let rows = [row(&key("standard", "none", 0), 90), row(&l2(128.0 / 255.0), 60)];
+    assert_eq!(statuses(&rows)[1], NOT_RUN);
+}

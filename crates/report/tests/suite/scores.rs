@@ -123,6 +123,49 @@ fn the_worst_case_is_that_of_the_metrics_and_not_above_any_attack() {
 }
 
 #[test]
+fn every_run_of_an_ensemble_takes_part_in_the_worst_case_and_an_ensemble_alone_has_one() {
+    let mut header = header();
+    header.rows.truncate(2);
+    let run = |name: &str, row: usize, image: u64| {
+        let (labels, predictions) = maps(row, image);
+        fireproof_report::Candidate { name: name.into(), counts: ClassCounts::count(3, &labels, &predictions).unwrap() }
+    };
+    let with = |record: Record| Record {
+        candidates: match record.row {
+            0 => Vec::new(),
+            _ => vec![run("js", 1, record.image), run("balanced", 2, record.image), run("tsallis", 3, record.image)],
+        },
+        ..record
+    };
+    let records = filled(header, 7, with);
+    let found = records.worst_cases(&records.rows());
+    assert_eq!((found.len(), found[0].rows.as_slice(), found[0].images), (1, &[1][..], 7));
+    let counts = |row: usize| -> Vec<ClassCounts> { (0..7).map(|image| run("", row, image).counts).collect() };
+    let runs = [counts(1), counts(2), counts(3)];
+    let table: Vec<Vec<&ClassCounts>> = runs.iter().map(|run| run.iter().collect()).collect();
+    assert_eq!(found[0].miou, worst_case::miou(&table, 7).unwrap().map(|worst| worst.score));
+    assert_eq!(found[0].image_accuracy, worst_case::pixel_accuracy(&table).unwrap().map(|worst| worst.score));
+    assert_eq!(found[0].worst_on, [7]);
+    // Brute force over all assignments of runs to the first five images.
+    let few: Vec<Vec<&ClassCounts>> = table.iter().map(|run| run[..5].to_vec()).collect();
+    let least = (0..3usize.pow(5)).map(|code| {
+        let mut sum = ClassCounts::new(3).unwrap();
+        (0..5).for_each(|image| sum.merge(few[code / 3usize.pow(image as u32) % 3][image]).unwrap());
+        sum.miou().unwrap()
+    });
+    let least = least.fold(f64::INFINITY, f64::min);
+    let greedy = worst_case::miou(&few, 7).unwrap().unwrap().score;
+    assert!(greedy >= least - 1e-12 && greedy - least < 2e-3, "{greedy} {least}");
+    // They survive the file, and another number of classes is refused.
+    let record = records.of_row(1).next().unwrap();
+    assert_eq!(&serde_json::from_str::<Record>(&serde_json::to_string(record).unwrap()).unwrap(), record);
+    let mut wrong = Record { image: 99, ..record.clone() };
+    wrong.candidates[0].counts = ClassCounts::new(4).unwrap();
+    let error = Records::new(records.header.clone()).insert("records".as_ref(), wrong).unwrap_err().to_string();
+    assert!(error.contains("4 classes in run js, expected 3"), "{error}");
+}
+
+#[test]
 fn an_unfinished_run_has_the_worst_case_of_the_images_that_all_attacks_have() {
     let whole = filled(header(), 8, |record| record);
     let mut part = Records::new(header());
