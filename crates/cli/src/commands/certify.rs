@@ -228,6 +228,11 @@ impl Certify {
                 data.name(),
                 data.channels()
             );
+            ensure!(
+                network.architecture().normalisation.unit == fireproof_tensor::Unit::Pixel,
+                "{}: the model takes images in standard deviations of their case, expected one for pixels in 0..1",
+                file.display()
+            );
             Ok((file.display().to_string(), fireproof_eval::digest(file)?))
         });
         let size = self.data.size.map_or("as stored".into(), |size| format!("{}x{}", size.width, size.height));
