@@ -567,8 +567,8 @@ mod tests {
         let checks = measured(&suite(Checks::All), &model);
         let names: std::collections::BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, Kind::ALL.map(Kind::name).into_iter().collect());
-        // The toy's boundaries are fought over for more than 300 steps, so not all ten pass; a trained network's do, see
-        // `xtask/tests/suite/bench.rs`. The cheap ones pass here.
+        // The toy's boundaries are fought over for more than 300 steps, so not all ten pass; the shipped networks do
+        // (`cargo xtask bench --preset standard`). The cheap ones pass here.
         let cheap = measured(&suite(Checks::Cheap), &model);
         assert_eq!(cheap.len(), 6);
         let not_run = [Kind::Radius, Kind::Iterations, Kind::Transfer, Kind::Restarts];
