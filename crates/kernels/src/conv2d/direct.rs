@@ -180,8 +180,8 @@ impl Kernel for Job<'_> {
         } else {
             (0..size[0] * by_row).map(|v| v / by_row * layout.row_stride + v % by_row * S::LANES).collect()
         };
-        // An odd number of cache lines, as in the tile.
-        let sum_plane = ((vectors * S::LANES).div_ceil(16) | 1) * 16;
+        // An odd number of cache lines, as in the tile. Rows that run on end anywhere, and the last pass reads whole vectors.
+        let sum_plane = (((vectors + 1) * S::LANES).div_ceil(16) | 1) * 16;
 
         let blocks = outputs.div_ceil(BLOCK);
         let mut tile = Scratch::new(plan.in_chunk * layout.plane + 2 * S::LANES);
