@@ -358,7 +358,8 @@ impl MarginTraining {
             let size = |sample: &Sample| sample.image.size();
             let ends = next.as_ref().is_none_or(|next| pending.first().is_some_and(|first| size(first) != size(next)));
             if !pending.is_empty() && (ends || pending.len() == 16) {
-                let batch = batch(&pending, &network.device())?;
+                let unit = network.architecture().normalisation.unit;
+                let batch = batch(&pending, &network.device())?.in_unit(unit)?;
                 let logits = victim.logits(batch.images.clone())?;
                 let scores: Vec<f64> =
                     self.settings.criterion.scores(&logits, &batch.targets).into_iter().flatten().collect();
