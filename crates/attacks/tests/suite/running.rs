@@ -42,7 +42,7 @@ fn an_image_with_one_label_is_a_segmentation_of_one_pixel() {
     let labels: Vec<u8> = seen.iter().map(|&class| class as u8).collect();
     let targets = fireproof_tensor::Targets::from_labels(&labels, [4, 1, 1], &device()).unwrap();
     let batch = Batch::new(images, targets, vec![0, 1, 2, 3]).unwrap();
-    for attack in fireproof_attacks::list() {
+    for attack in fireproof_attacks::list().into_iter().filter(|attack| attack.name != "asma") {
         let own = config(attack.name);
         // A step that a paper chose for a small ball goes nowhere in a large one.
         let step_size = own.step_size.map(|step| step.max(0.03));
