@@ -335,7 +335,7 @@ impl Runner<'_> {
         let before = predict(victim, &clean.images)?.into_iter().enumerate();
         let before = before.filter(|(at, _)| wanted.contains(at)).map(|(_, prediction)| prediction);
         let pixels = values(&clean.with_images(images.clone()).select(&wanted).images);
-        for ((at, before), adversarial) in wanted.into_iter().zip(before).zip(pixels) {
+        for ((at, before), adversarial) in wanted.iter().copied().zip(before).zip(pixels) {
             let sample = &work.samples[at];
             let key = &self.plan.header.rows[row];
             let panel = Panel {
