@@ -1,7 +1,7 @@
 //! From samples to tensors.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fireproof_tensor::{Affine, Batch};
+use fireproof_tensor::{Affine, Batch, Targets};
 
 use crate::{Case, Error, Result, Sample};
 
@@ -38,8 +38,12 @@ pub fn batch(samples: &[Sample], device: &Device) -> Result<Batch> {
     }
     let ids = samples.iter().map(|sample| sample.id).collect();
     let dims = [samples.len(), image.channels, image.height, image.width];
-    let mut batch = Batch::from_host(pixels, &labels, dims, ids, device)
-        .map_err(|error| Error::argument("batch", error, "samples whose tensors fit together"))?;
+    let unfit = |error| Error::argument("batch", error, "samples whose tensors fit together");
+    // One label an image, or one a pixel.
+    let (rows, columns) = first.mask.size();
+    let targets = Targets::from_labels(&labels, [samples.len(), rows, columns], device).map_err(unfit)?;
+    let images = Tensor::from_data(TensorData::new(pixels, dims), device);
+    let mut batch = Batch::new(images, targets, ids).map_err(unfit)?;
     batch.affine = affine(samples, device)?;
     Ok(batch)
 }
@@ -66,13 +70,25 @@ fn affine(samples: &[Sample], device: &Device) -> Result<Option<Affine>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Image, Mask, Slice};
+    use crate::{Image, Mask, Slice, VOID};
 
     fn sample(id: u64, statistics: Option<[[f32; 2]; 2]>) -> Sample {
         let slice = Slice { volume: id, name: "v".into(), z: 0 };
         let case = statistics.map(|[mean, std]| Case { slice, spacing: None, mean: mean.into(), std: std.into() });
         let mask = Mask { height: 1, width: 1, data: vec![0] };
         Sample { id, name: format!("s{id}"), image: Image::zeros(2, 1, 1), mask, case }
+    }
+
+    #[test]
+    fn one_label_an_image_stays_one() {
+        let labelled = |label| Sample {
+            image: Image::zeros(2, 4, 3),
+            mask: Mask { height: 1, width: 1, data: vec![label] },
+            ..sample(u64::from(label), None)
+        };
+        let batch = batch(&[labelled(3), labelled(VOID)], &Device::flex()).unwrap();
+        assert_eq!((batch.dims(), batch.targets.dims()), ([2, 2, 4, 3], [2, 1, 1]));
+        assert_eq!(batch.targets.valid().clone().into_data().try_to_vec::<f32>().unwrap(), [1.0, 0.0]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct IdxDataset {
     code: Vec<u16>,
     labels_file: std::path::PathBuf,
     images_file: std::path::PathBuf,
+    /// Position in the arrays of the first sample.
+    first: usize,
     /// What volume each sample is a slice of; empty where there are none.
     slices: Vec<Slice>,
     /// Mean and standard deviation of each volume, in the units of images.
@@ -63,6 +65,12 @@ impl IdxDataset {
             None => (0..count).map(|index| format!("{split}_{index:05}")).collect(),
             Some(pattern) => names(&path(pattern)?, count, &limits)?,
         };
+        let [first, end] = entry.range.unwrap_or([0, count]);
+        if first >= end || end > count {
+            let found = format!("the range {first}..{end} of split `{split}`");
+            return Err(Error::file(&images_file, found, format!("a part of its {count} images")));
+        }
+        let names = names[first..end].to_vec();
         let LabelCode::Index(codes) = manifest.code() else { unreachable!("[idx] labels are values") };
         let slices = match &idx.names {
             Some(_) if idx.volumes && labels.shape.len() == 1 => {
@@ -87,6 +95,7 @@ impl IdxDataset {
             code: LabelCode::table(&codes),
             labels_file,
             images_file,
+            first,
             slices,
             statistics: Vec::new(),
         };
@@ -99,7 +108,7 @@ impl IdxDataset {
         let volumes = self.slices.iter().map(|slice| slice.volume + 1).max().unwrap_or(0) as usize;
         let mut sums = vec![[0u64; 3]; volumes];
         let plane = self.images.shape[1] * self.images.shape[2];
-        let pixels = self.images.data.chunks_exact(plane).zip(self.labels.data.chunks_exact(plane));
+        let pixels = self.images.data.chunks_exact(plane).zip(self.labels.data.chunks_exact(plane)).skip(self.first);
         for (slice, (values, labels)) in self.slices.iter().zip(pixels) {
             let [count, sum, squares] = &mut sums[slice.volume as usize];
             for (&value, &label) in values.iter().zip(labels) {
@@ -172,6 +181,9 @@ impl Dataset for IdxDataset {
     fn sample_name(&self, index: usize) -> String {
         self.names[index].clone()
     }
+    fn id(&self, index: usize) -> u64 {
+        (self.first + index) as u64
+    }
     fn slice(&self, index: usize) -> Option<Slice> {
         self.slices.get(index).cloned()
     }
@@ -180,23 +192,24 @@ impl Dataset for IdxDataset {
     }
     fn get(&self, index: usize) -> Result<Sample> {
         let (height, width) = (self.images.shape[1], self.images.shape[2]);
-        let stored = &self.images.data[index * height * width..][..height * width];
+        let place = self.first + index;
+        let stored = &self.images.data[place * height * width..][..height * width];
         let [low, high] = self.range;
         if let Some(outside) = stored.iter().find(|&&value| f32::from(value) < low || f32::from(value) > high) {
-            let found = format!("the value {outside} in sample {index}");
+            let found = format!("the value {outside} in sample {place}");
             return Err(Error::file(&self.images_file, found, format!("values in {low}..={high}")));
         }
         let plane = stored.iter().map(|&value| (f32::from(value) - low) / (high - low));
         let data: Vec<f32> = (0..self.channels).flat_map(|_| plane.clone()).collect();
         let (rows, columns) = if self.labels.shape.len() == 1 { (1, 1) } else { (height, width) };
-        let labels = &self.labels.data[index * rows * columns..][..rows * columns];
+        let labels = &self.labels.data[place * rows * columns..][..rows * columns];
         let mut mask = Mask { height: rows, width: columns, data: Vec::with_capacity(labels.len()) };
         for (position, &label) in labels.iter().enumerate() {
             match self.code.get(usize::from(label)) {
                 Some(&class) if class < 256 => mask.data.push(class as u8),
                 _ => {
                     let (x, y) = (position % columns, position / columns);
-                    let found = format!("label {label} in sample {index} (`{}`) at x {x}, y {y}", self.names[index]);
+                    let found = format!("label {label} in sample {place} (`{}`) at x {x}, y {y}", self.names[index]);
                     return Err(Error::file(&self.labels_file, found, "a label of the class list or void"));
                 }
             }
@@ -207,6 +220,6 @@ impl Dataset for IdxDataset {
             let repeated = |value: f32| vec![value; self.channels];
             Case { slice: slice.clone(), spacing: None, mean: repeated(mean), std: repeated(std) }
         });
-        Ok(Sample { id: index as u64, name: self.names[index].clone(), image, mask, case })
+        Ok(Sample { id: place as u64, name: self.names[index].clone(), image, mask, case })
     }
 }

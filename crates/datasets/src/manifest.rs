@@ -51,6 +51,8 @@ pub struct Manifest {
     pub licence: String,
     /// What its authors want cited.
     pub citation: Option<String>,
+    /// How to get it, for the error where its folder is not named or not there.
+    pub obtain: Option<String>,
     /// Channels that images are read as: 1 or 3; with `[msd]`, the number of modalities.
     pub channels: usize,
     /// The stored values that become 0 and 1; by default 0 and the largest value of the file's bit depth, with `[msd]` the
@@ -165,6 +167,8 @@ pub struct SplitEntry {
     pub masks: Option<String>,
     /// Number of samples, for generators.
     pub length: Option<usize>,
+    /// First sample and the one after the last, of the arrays of `[idx]`; by default all. Samples keep their ids.
+    pub range: Option<[usize; 2]>,
 }
 
 /// The embedded manifests.
@@ -257,6 +261,7 @@ impl Manifest {
             origin: file.display().to_string(),
             licence: contents.licence.unwrap_or_else(|| "not said".into()),
             citation: None,
+            obtain: None,
             channels: contents.modalities.len(),
             range: None,
             classes: classes

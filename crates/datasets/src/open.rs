@@ -91,10 +91,14 @@ pub fn list() -> Vec<Manifest> {
 }
 
 fn layout(manifest: &Manifest) -> String {
-    match (&manifest.folder, &manifest.idx, &manifest.msd) {
+    let files = match (&manifest.folder, &manifest.idx, &manifest.msd) {
         (Some(folder), _, _) => format!("images {} and masks {}", folder.images, folder.masks),
         (_, Some(idx), _) => format!("images {} and labels {}", idx.images, idx.labels),
         (_, _, Some(msd)) => format!("{} and the volumes that it lists", msd.dataset),
         _ => "its files".into(),
+    };
+    match &manifest.obtain {
+        Some(how) => format!("{files} ({how})"),
+        None => files,
     }
 }

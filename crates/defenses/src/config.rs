@@ -25,7 +25,7 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Optimizer, rates and decay.
     pub optimizer: OptimizerConfig,
-    /// How the rate falls.
+    /// How the rate changes.
     pub schedule: Schedule,
     /// What happens to training images before the first stage.
     pub augment: Augment,
@@ -95,13 +95,9 @@ impl TrainConfig {
                 return Err(Error::Setting { what, found: "0".into(), expected: "at least 1".into() });
             }
         }
-        match self.schedule {
-            Schedule::Poly { power } if !(power > 0.0 && power.is_finite()) => Err(Error::Setting {
-                what: "power of the schedule",
-                found: power.to_string(),
-                expected: "a positive number".into(),
-            }),
-            _ => Ok(()),
+        match self.schedule.problem() {
+            Some((what, found, expected)) => Err(Error::Setting { what, found, expected: expected.into() }),
+            None => Ok(()),
         }
     }
 }

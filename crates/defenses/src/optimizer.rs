@@ -37,11 +37,19 @@ pub struct OptimizerConfig {
     pub head_factor: f64,
     /// Weight decay, on every parameter as in PyTorch.
     pub weight_decay: f64,
+    /// Nesterov's momentum: `w ← w − rate · (g + momentum · v)`; SGD only.
+    pub nesterov: bool,
 }
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { method: Method::Sgd { momentum: 0.9 }, learning_rate: 0.01, head_factor: 10.0, weight_decay: 1e-4 }
+        Self {
+            method: Method::Sgd { momentum: 0.9 },
+            learning_rate: 0.01,
+            head_factor: 10.0,
+            weight_decay: 1e-4,
+            nesterov: false,
+        }
     }
 }
 
@@ -71,7 +79,7 @@ impl OptimizerConfig {
     pub fn build(&self) -> ModuleOptimizer {
         match self.method {
             Method::Sgd { momentum } => {
-                let momentum = MomentumConfig { momentum, dampening: 0.0, nesterov: false };
+                let momentum = MomentumConfig { momentum, dampening: 0.0, nesterov: self.nesterov };
                 let decay =
                     (self.weight_decay > 0.0).then_some(WeightDecayConfig { penalty: self.weight_decay as f32 });
                 SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(decay).init()
@@ -95,6 +103,7 @@ impl OptimizerConfig {
 impl std::fmt::Display for OptimizerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.method {
+            Method::Sgd { momentum } if self.nesterov => write!(f, "SGD with Nesterov's momentum {momentum}")?,
             Method::Sgd { momentum } => write!(f, "SGD with momentum {momentum}")?,
             Method::AdamW { betas: [first, second] } => write!(f, "AdamW with betas {first}, {second}")?,
         }

@@ -17,6 +17,20 @@ use crate::{
 
 const ADVERSARIAL: &str = "adversarial";
 
+/// Names of these recipes for segmentation, with what they are in a few words; but for the last one, each exists with
+/// `-classification` too.
+pub(crate) const NAMES: [(&str, &str); 9] = [
+    ("ima", "each sample within its own margin"),
+    ("amat", "each sample within its own margin, for segmentation"),
+    ("ame", "each sample within its own margin"),
+    ("iaat", "each sample within a radius of its own"),
+    ("sat", "a fixed radius on the margin engine"),
+    ("fat", "attacks that stop where they have just succeeded"),
+    ("gairat", "samples near the boundary count more"),
+    ("mma", "each sample within its own margin, maximised"),
+    ("regulated-finetune", "fine-tuning whose radius is regulated by the clean loss"),
+];
+
 /// The recipe of that name, if it is one of these.
 pub(crate) fn find(name: &str) -> Option<Recipe> {
     if name == "regulated-finetune" {

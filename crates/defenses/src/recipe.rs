@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result, presets,
-    stage::{BATCH, Cost, Hook, Options, Prepare, Stage, StageConfig, Term, registered},
+    stage::{BATCH, Cost, Describe, Hook, Options, Prepare, Replay, Stage, StageConfig, Term, Weights, registered},
     stages::{CrossEntropy, DiceCe, InnerMax},
 };
 
@@ -66,7 +66,50 @@ pub struct Guard {
     pub reference: Option<f64>,
 }
 
-/// The forms that [`Recipe::preset`] knows.
+/// A recipe known by name wherever its crate is linked. Register it with `inventory::submit!`.
+///
+/// ```
+/// inventory::submit! {
+///     fireproof_defenses::RecipeEntry {
+///         about: "adversarial training with a second opinion",
+///         text: r#"
+///             name = "my-at"
+///             [selection]
+///             name = "pgd"
+///             [[stages]]
+///             stage = "inner-max"
+///             attack.name = "pgd"
+///             [[stages]]
+///             stage = "cross-entropy"
+///         "#,
+///     }
+/// }
+/// # fn main() { assert_eq!(fireproof_defenses::Recipe::preset("my-at").unwrap().stages.len(), 2); }
+/// ```
+pub struct RecipeEntry {
+    /// What it is, in a few words, for lists.
+    pub about: &'static str,
+    /// The recipe as a TOML file holds it, with its name.
+    pub text: &'static str,
+}
+
+inventory::collect!(RecipeEntry);
+
+/// Every registered recipe with what it is in a few words, by name.
+///
+/// # Panics
+/// If a registered text is no recipe; the message says what is wrong with it.
+pub fn recipes() -> Vec<(Recipe, &'static str)> {
+    let parse = |entry: &RecipeEntry| {
+        (Recipe::from_toml(entry.text).unwrap_or_else(|error| panic!("{error} in:\n{}", entry.text)), entry.about)
+    };
+    let margin = presets::NAMES.iter().filter_map(|(name, about)| Some((presets::find(name)?, *about)));
+    let mut recipes: Vec<_> = inventory::iter::<RecipeEntry>().map(parse).chain(margin).collect();
+    recipes.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    recipes
+}
+
+/// The forms that [`Recipe::preset`] knows besides registered names.
 const PRESETS: &str = "'standard', 'nnunet', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
                        '{attack}{steps}-at-full' (all of it), 'ima', 'amat', 'ame', 'iaat', 'sat', 'fat', \
                        'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', or the path of a .toml or .json file";
@@ -76,12 +119,19 @@ impl Recipe {
     /// paper: 0.03 and 0.01).
     ///
     /// `{attack}{steps}-at` replaces the second half of each batch by its adversarial images, as the SegPGD paper does;
-    /// with `-full` all of it is replaced.
+    /// with `-full` all of it is replaced. Beside these forms there are the names that [`recipes`] lists.
     ///
     /// # Errors
     /// [`Error::UnknownRecipe`], or the attack's error for a name that is no attack.
     pub fn preset(name: &str) -> Result<Self> {
-        let unknown = || Error::UnknownRecipe { name: name.into(), expected: PRESETS.into() };
+        let registered = recipes();
+        if let Some((recipe, _)) = registered.iter().find(|(recipe, _)| recipe.name == name) {
+            return Ok(recipe.clone());
+        }
+        let unknown = || {
+            let names = registered.iter().map(|(recipe, _)| recipe.name.as_str()).collect::<Vec<_>>().join(", ");
+            Error::UnknownRecipe { name: name.into(), expected: format!("one of {names}, or {PRESETS}") }
+        };
         let cross_entropy = stage("cross-entropy", crate::stage::options(&CrossEntropy::default()));
         if name == "standard" {
             return Ok(Self { name: name.into(), selection: None, guard: None, stages: vec![cross_entropy] });
@@ -129,12 +179,70 @@ impl Recipe {
         toml::from_str(text).map_err(|error| parse_error("TOML", error))
     }
 
+    /// Sets one option: `STAGE.OPTION` in every stage of that name, `selection.OPTION` of the selecting attack. The value is
+    /// TOML or a quotient such as 8/255; anything else is taken as a word. Deeper options have further dots.
+    ///
+    /// ```
+    /// use fireproof_defenses::Recipe;
+    ///
+    /// let mut recipe = Recipe::preset("segpgd3-at")?;
+    /// recipe.set("inner-max.attack.epsilon", "0.03")?;
+    /// recipe.set("inner-max.share", "1.0")?;
+    /// assert_eq!(recipe.stages[0].options["share"], 1.0);
+    /// # Ok::<(), fireproof_defenses::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If no stage has that name, or the selecting attack does not take the value. What stages take is checked by
+    /// [`resolved`](Self::resolved).
+    pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+        let parsed = parsed.and_then(|mut table| table.remove("value"));
+        let quotient =
+            || Some(value.split_once('/')?.0.parse::<f64>().ok()? / value.split_once('/')?.1.parse::<f64>().ok()?);
+        let json = match parsed {
+            Some(value) => serde_json::to_value(value).unwrap_or_default(),
+            None => quotient().map_or_else(|| value.into(), Into::into),
+        };
+        let wrong = |found: String, expected: String| Error::Setting { what: "recipe option", found, expected };
+        let Some((head, rest)) = path.split_once('.') else {
+            return Err(wrong(format!("'{path}'"), "STAGE.OPTION or selection.OPTION".into()));
+        };
+        if head == "selection" {
+            let Some(attack) = &self.selection else {
+                return Err(wrong(format!("'{path}'"), "a recipe with a selecting attack".into()));
+            };
+            let mut options = crate::stage::options(attack);
+            place(&mut options, rest, json);
+            let found = format!("'{path}' = {value}");
+            let changed = crate::stage::parse(options).map_err(|reason| wrong(found, reason))?;
+            self.selection = Some(changed);
+            return Ok(());
+        }
+        let mut stages: Vec<_> = self.stages.iter_mut().filter(|stage| stage.stage == head).collect();
+        if stages.is_empty() {
+            let names: Vec<_> = self.stages.iter().map(|stage| stage.stage.as_str()).collect();
+            return Err(wrong(format!("'{path}'"), format!("an option of {} or selection", names.join(", "))));
+        }
+        stages.iter_mut().for_each(|stage| place(&mut stage.options, rest, json.clone()));
+        Ok(())
+    }
+
     /// The same recipe with every stage's defaults filled in.
     ///
     /// # Errors
     /// For stages that are unknown, have wrong options, or contradict each other.
     pub fn resolved(&self) -> Result<Self> {
         Ok(Pipeline::build(self)?.recipe)
+    }
+
+    /// Passes of a step per image of the batch, as far as they are known before it: where a stage decides by what it sees, the
+    /// most.
+    ///
+    /// # Errors
+    /// As [`resolved`](Self::resolved).
+    pub fn cost(&self) -> Result<Cost> {
+        Ok(Pipeline::build(self)?.cost())
     }
 
     /// The stages in words, with the passes that a step is expected to cost.
@@ -150,7 +258,13 @@ impl Recipe {
             views => format!("a pass in training mode for each of {}", views.join(", ")),
         };
         lines.push(("forward".into(), views));
+        if let Some(Named { name, stage }) = &pipeline.replay {
+            // Before the pass, of which every replay has one.
+            let at = lines.len() - 1;
+            lines.insert(at, (name.clone(), stage.explain()));
+        }
         lines.extend(pipeline.terms.iter().map(|named| (named.name.clone(), named.stage.explain())));
+        lines.extend(pipeline.weights.iter().map(|named| (named.name.clone(), named.stage.explain())));
         lines.push(("step".into(), "gradients of the sum, optimizer, running statistics".into()));
         lines.extend(pipeline.hooks.iter().map(|named| (named.name.clone(), named.stage.explain())));
         let mut selection = match &self.selection {
@@ -199,6 +313,20 @@ fn parse_error(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Parse { what: what.into(), reason: error.to_string() }
 }
 
+/// Puts a value at a dotted path, through maps that are made where they are missing.
+fn place(options: &mut Options, path: &str, value: serde_json::Value) {
+    match path.split_once('.') {
+        None => drop(options.insert(path.into(), value)),
+        Some((head, rest)) => {
+            let below = options.entry(head).or_insert_with(|| Options::new().into());
+            if !below.is_object() {
+                *below = Options::new().into();
+            }
+            place(below.as_object_mut().expect("made an object just now"), rest, value);
+        }
+    }
+}
+
 /// A stage with its name in the recipe.
 pub(crate) struct Named<T: ?Sized> {
     pub(crate) name: String,
@@ -210,7 +338,9 @@ pub(crate) struct Pipeline {
     /// The recipe with all defaults filled in.
     pub(crate) recipe: Recipe,
     pub(crate) prepare: Vec<Named<dyn Prepare>>,
+    pub(crate) replay: Option<Named<dyn Replay>>,
     pub(crate) terms: Vec<Named<dyn Term>>,
+    pub(crate) weights: Vec<Named<dyn Weights>>,
     pub(crate) hooks: Vec<Named<dyn Hook>>,
     views: Vec<String>,
 }
@@ -230,7 +360,16 @@ impl Pipeline {
         }
         let mut views = vec![BATCH.to_string()];
         let mut resolved: Vec<StageConfig> = Vec::new();
-        let (mut prepare, mut terms, mut hooks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut places: Vec<Place> = Vec::new();
+        let mut pipeline = Self {
+            recipe: recipe.clone(),
+            prepare: Vec::new(),
+            replay: None,
+            terms: Vec::new(),
+            weights: Vec::new(),
+            hooks: Vec::new(),
+            views: Vec::new(),
+        };
         for (position, config) in recipe.stages.iter().enumerate() {
             let built = build_stage(recipe, position + 1, config)?;
             let describe = built.describe();
@@ -253,49 +392,106 @@ impl Pipeline {
             views.extend(describe.makes());
             let options = describe.options();
             let name = config.stage.clone();
-            let late = |what: &str, earlier: &str| {
-                contradiction(format!("'{name}' {what}, so it must come before '{earlier}'"))
-            };
+            let place = Place::of(&built);
+            if let Some(later) = places.iter().position(|earlier| *earlier > place) {
+                let later: &StageConfig = &resolved[later];
+                let what = place.in_words();
+                return Err(contradiction(format!("'{name}' {what}, so it must come before '{}'", later.stage)));
+            }
+            places.push(place);
             match built {
-                Stage::Prepare(stage) => {
-                    if let Some(later) = resolved.get(prepare.len()) {
-                        return Err(late("prepares the batch", &later.stage));
+                Stage::Prepare(stage) => pipeline.prepare.push(Named { name: name.clone(), stage }),
+                Stage::Replay(stage) => {
+                    if let Some(Named { name: first, .. }) = &pipeline.replay {
+                        return Err(contradiction(format!(
+                            "'{first}' and '{name}' both say how a batch is stepped on"
+                        )));
                     }
-                    prepare.push(Named { name: name.clone(), stage });
-                }
-                Stage::Term(stage) => {
-                    if let Some(later) = resolved.get(prepare.len() + terms.len()) {
-                        return Err(late("is a term of the loss", &later.stage));
+                    if let [_, other, ..] = &views[..] {
+                        return Err(contradiction(format!(
+                            "'{name}' perturbs the batch by the gradient of the step itself, and knows nothing of the view \
+                             '{other}'"
+                        )));
                     }
-                    terms.push(Named { name: name.clone(), stage });
+                    pipeline.replay = Some(Named { name: name.clone(), stage });
                 }
-                Stage::Hook(stage) => hooks.push(Named { name: name.clone(), stage }),
+                Stage::Term(stage) => pipeline.terms.push(Named { name: name.clone(), stage }),
+                Stage::Weights(stage) => pipeline.weights.push(Named { name: name.clone(), stage }),
+                Stage::Hook(stage) => pipeline.hooks.push(Named { name: name.clone(), stage }),
             }
             resolved.push(StageConfig { stage: name, options });
         }
-        if terms.is_empty() {
+        if pipeline.terms.is_empty() {
             return Err(contradiction("it has no term of the loss, so there is nothing to descend".into()));
         }
-        let recipe = Recipe { stages: resolved, ..recipe.clone() };
-        Ok(Self { recipe, prepare, terms, hooks, views })
+        pipeline.recipe.stages = resolved;
+        pipeline.views = views;
+        Ok(pipeline)
+    }
+
+    /// Optimizer steps on each batch.
+    pub(crate) fn replays(&self) -> usize {
+        self.replay.as_ref().map_or(1, |named| named.stage.replays())
     }
 
     /// Passes of a step per image of the batch.
     pub(crate) fn cost(&self) -> Cost {
-        let own = Cost { forward: 1.0, input_backward: 0.0, full_backward: 1.0 };
-        let prepare = self.prepare.iter().map(|named| named.stage.cost());
-        let terms = self.terms.iter().map(|named| named.stage.cost());
-        let hooks = self.hooks.iter().map(|named| named.stage.cost());
-        prepare.chain(terms).chain(hooks).fold(own, |sum, cost| sum + cost)
+        let sum = |costs: &mut dyn Iterator<Item = Cost>| costs.fold(Cost::default(), |sum, cost| sum + cost);
+        let prepare = sum(&mut self.prepare.iter().map(|named| named.stage.cost()));
+        let terms = sum(&mut self.terms.iter().map(|named| named.stage.cost()));
+        let others = sum(&mut self.weights.iter().map(|named| named.stage.cost()))
+            + sum(&mut self.hooks.iter().map(|named| named.stage.cost()));
+        // What a stage adds to the backward passes to the parameters is its views' passes.
+        let views = 1.0 + prepare.full_backward;
+        let looks: usize = self.weights.iter().map(|named| named.stage.looks()).sum();
+        let passes = views * (1 + looks) as f64;
+        let once = Cost { forward: prepare.forward - prepare.full_backward, full_backward: 0.0, ..prepare };
+        let share = 1.0 / self.replays() as f64;
+        let once = Cost { forward: share * once.forward, input_backward: share * once.input_backward, ..once };
+        Cost { forward: passes, input_backward: 0.0, full_backward: passes } + once + terms + others
     }
 
     /// Every stage with its position and name in the recipe.
-    pub(crate) fn stages(&mut self) -> impl Iterator<Item = (String, &mut dyn crate::stage::Describe)> {
-        let prepare = self.prepare.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
-        let terms = self.terms.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
-        let hooks = self.hooks.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn crate::stage::Describe));
-        let all = prepare.chain(terms).chain(hooks).enumerate();
+    pub(crate) fn stages(&mut self) -> impl Iterator<Item = (String, &mut dyn Describe)> {
+        let prepare = self.prepare.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn Describe));
+        let replay = self.replay.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn Describe));
+        let terms = self.terms.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn Describe));
+        let weights = self.weights.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn Describe));
+        let hooks = self.hooks.iter_mut().map(|n| (&n.name, &mut *n.stage as &mut dyn Describe));
+        let all = prepare.chain(replay).chain(terms).chain(weights).chain(hooks).enumerate();
         all.map(|(position, (name, stage))| (format!("{}-{name}", position + 1), stage))
+    }
+}
+
+/// Where in a step a stage stands; a recipe lists its stages in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Prepare,
+    Replay,
+    Term,
+    Weights,
+    Hook,
+}
+
+impl Place {
+    fn of(stage: &Stage) -> Self {
+        match stage {
+            Stage::Prepare(_) => Self::Prepare,
+            Stage::Replay(_) => Self::Replay,
+            Stage::Term(_) => Self::Term,
+            Stage::Weights(_) => Self::Weights,
+            Stage::Hook(_) => Self::Hook,
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepares the batch",
+            Self::Replay => "replays the batch",
+            Self::Term => "is a term of the loss",
+            Self::Weights => "chooses where the gradient is taken",
+            Self::Hook => "looks at the new weights",
+        }
     }
 }
 

@@ -3,14 +3,17 @@
 //! A step runs through its stages in the order of the recipe:
 //!
 //! ```text
-//! batch → Prepare, Prepare, … → one forward pass a view → Σ Term → backward → optimizer → Hook, Hook, …
+//! batch → Prepare, … → Weights, … → one forward pass a view → Σ Term → backward → optimizer → Hook, …
 //! ```
 //!
 //! Between the passes and the terms, each `Prepare` stage may look at what the network said about its views and weigh
 //! their samples ([`Prepare::observe`]); after an epoch every stage is told its scores ([`Describe::after_epoch`]).
 //!
+//! A [`Weights`] stage chooses other weights to take the gradient at. A [`Replay`] stage makes several steps of each
+//! batch and perturbs it by the gradient that the steps themselves need: the second way to step.
+//!
 //! Mixing before an attack and mixing after it are two published methods, so the order of the [`Prepare`] stages is
-//! data. A new stage is one type with one of the three traits and one [`StageEntry`]:
+//! data. A new stage is one type with one of these traits and one [`StageEntry`]:
 //!
 //! ```
 //! use burn::tensor::Tensor;
@@ -50,7 +53,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use fireproof_datasets::Dataset;
-use fireproof_models::{BatchNormMode, Network, Output, Taps};
+use fireproof_models::{BatchNormMode, Change, Network, Output, Parameter, Taps};
 use fireproof_tensor::{Batch, Counted, Passes, Victim};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -76,8 +79,12 @@ pub struct StageConfig {
 pub enum Stage {
     /// Before the forward pass.
     Prepare(Box<dyn Prepare>),
+    /// Instead of a single step on each batch.
+    Replay(Box<dyn Replay>),
     /// A summand of the loss.
     Term(Box<dyn Term>),
+    /// Between the loss and the optimizer: where the gradient is taken.
+    Weights(Box<dyn Weights>),
     /// After the optimizer's step.
     Hook(Box<dyn Hook>),
 }
@@ -87,7 +94,9 @@ impl Stage {
     pub fn describe(&self) -> &dyn Describe {
         match self {
             Self::Prepare(stage) => &**stage,
+            Self::Replay(stage) => &**stage,
             Self::Term(stage) => &**stage,
+            Self::Weights(stage) => &**stage,
             Self::Hook(stage) => &**stage,
         }
     }
@@ -191,6 +200,17 @@ pub trait Describe: Send {
         Ok(())
     }
 
+    /// Called before the first step of every epoch: radii that follow from scores on held-out data.
+    ///
+    /// Returns the passes that it made through the network. Not called again when a run is resumed within the epoch, so
+    /// what it learns belongs into [`state`](Self::state).
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from going on.
+    fn before_epoch(&mut self, _dawn: &Dawn<'_>) -> Result<Passes> {
+        Ok(Passes::default())
+    }
+
     /// Tensors that a checkpoint must hold so that a resumed run is the same run (averages, margins), by name.
     fn state(&self) -> Vec<(String, TensorData)> {
         Vec::new()
@@ -244,6 +264,46 @@ pub trait Prepare: Describe {
     }
 }
 
+/// A stage that steps on each batch several times, and perturbs it by the images' gradient of the same backward pass that
+/// the weights are changed by. It sees the one view that the stages before it have made.
+pub trait Replay: Describe {
+    /// Optimizer steps on each batch.
+    fn replays(&self) -> usize;
+
+    /// The images of the next step, `[N, C, H, W]`, from the batch's own.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn perturb(&mut self, batch: &Batch) -> Result<Tensor<4>>;
+
+    /// Learns the gradient of the loss at those images.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn learn(&mut self, gradient: Tensor<4>) -> Result<()>;
+}
+
+/// A stage that chooses where the gradient of the step is taken: weights beside the network's own. The optimizer's step is
+/// then made from the network's own weights, which are never changed in between.
+pub trait Weights: Describe {
+    /// Gradients of the loss that the choice takes, each a pass and a backward pass of every view.
+    fn looks(&self) -> usize {
+        1
+    }
+
+    /// All parameters of the network at which the gradient is taken, in the order of its layout; `None` for its own.
+    /// `look` gives the gradient of the step's loss at any weights, in the same order.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from its work.
+    fn choose(
+        &mut self,
+        network: &dyn Network,
+        look: &mut dyn FnMut(&dyn Network) -> Result<Vec<Parameter>>,
+        moment: &Moment<'_>,
+    ) -> Result<Option<Vec<Parameter>>>;
+}
+
 /// A summand of the loss.
 pub trait Term: Describe {
     /// The term's value `[1]`, on the autodiff graph of the passes.
@@ -279,12 +339,31 @@ pub struct View {
     pub batch: Batch,
     /// How batch norm behaves in the view's pass.
     pub batch_norm: BatchNormMode,
+    /// What happens to features in the view's pass, by site.
+    pub features: Vec<(String, Change)>,
 }
 
 impl View {
     /// A view whose pass uses its own batch statistics and updates the running ones.
     pub fn new(name: impl Into<String>, batch: Batch) -> Self {
-        Self { name: name.into(), batch, batch_norm: BatchNormMode::Train }
+        Self { name: name.into(), batch, batch_norm: BatchNormMode::Train, features: Vec::new() }
+    }
+
+    /// The settings of the view's pass, without dropout.
+    pub fn taps(&self) -> Taps {
+        self.features.iter().fold(Taps::new(self.batch_norm), |taps, (site, change)| taps.change(site, change.clone()))
+    }
+}
+
+/// Finds a view by name.
+///
+/// # Errors
+/// [`Error::Setting`] listing the names there are.
+pub fn view<'a>(views: &'a mut [View], name: &str) -> Result<&'a mut View> {
+    let names = || views.iter().map(|view| view.name.as_str()).collect::<Vec<_>>().join(" or ");
+    match views.iter().position(|view| view.name == name) {
+        Some(position) => Ok(&mut views[position]),
+        None => Err(Error::Setting { what: "view", found: name.into(), expected: names() }),
     }
 }
 
@@ -323,6 +402,22 @@ pub fn pass<'a>(passes: &'a [Pass], name: &str) -> Result<&'a Pass> {
     })
 }
 
+/// The beginning of an epoch.
+pub struct Dawn<'a> {
+    /// Finished epochs.
+    pub epoch: usize,
+    /// The network with its weights so far.
+    pub network: &'a dyn Network,
+    /// The data that selects the best weights, never a test split.
+    pub held_out: &'a dyn Dataset,
+    /// How many of its images are scored, spread evenly over the list; without it all of them.
+    pub images: Option<usize>,
+    /// Images in a pass.
+    pub batch_size: usize,
+    /// Key of all randomness of held-out scores, the same in every epoch.
+    pub seed: u64,
+}
+
 /// The step that a stage runs in.
 pub struct Moment<'a> {
     /// The network with the weights of this step.
@@ -333,6 +428,8 @@ pub struct Moment<'a> {
     pub steps: u64,
     /// Finished epochs.
     pub epoch: usize,
+    /// Epochs of the whole run.
+    pub epochs: usize,
     /// Key of all randomness of this step.
     pub seed: u64,
     victim: OnceCell<Box<dyn Victim + Send + Sync>>,
@@ -342,7 +439,13 @@ pub struct Moment<'a> {
 impl<'a> Moment<'a> {
     /// The moment before optimizer step `step` (from 0) of `steps`.
     pub fn new(network: &'a dyn Network, step: u64, steps: u64, epoch: usize, seed: u64) -> Self {
-        Self { network, step, steps, epoch, seed, victim: OnceCell::new(), passes: Cell::default() }
+        Self { network, step, steps, epoch, epochs: epoch + 1, seed, victim: OnceCell::new(), passes: Cell::default() }
+    }
+
+    /// The same in a run of so many epochs.
+    #[must_use]
+    pub fn of(self, epochs: usize) -> Self {
+        Self { epochs, ..self }
     }
 
     /// Runs `attack` on the frozen copy of this step's weights: evaluation mode, no parameter gradients, nothing of the
@@ -365,11 +468,16 @@ impl<'a> Moment<'a> {
     fn counted<T>(&self, victim: &dyn Victim, attack: impl FnOnce(&dyn Victim) -> T) -> T {
         let counted = Counted::new(victim);
         let result = attack(&counted);
-        self.passes.set(self.passes.get() + counted.passes());
+        self.count(counted.passes());
         result
     }
 
-    /// Passes that attacks made in this step.
+    /// Counts passes that a stage made by itself.
+    pub fn count(&self, passes: Passes) {
+        self.passes.set(self.passes.get() + passes);
+    }
+
+    /// Passes that stages made in this step: forward, and backward to the input.
     pub fn passes(&self) -> Passes {
         self.passes.get()
     }

@@ -8,20 +8,20 @@ use std::{
 
 use burn::{
     optim::ModuleOptimizer,
-    tensor::{Bytes, Device, Tensor},
+    tensor::{Bytes, Device, Gradients, Tensor},
 };
 use fireproof_attacks::Attack;
 use fireproof_datasets::{Dataset, Loader, LoaderOptions, Position, batch};
 use fireproof_models::{Network, Taps};
-use fireproof_tensor::{Batch, random::Stream};
+use fireproof_tensor::{Batch, Passes, random::Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Checkpoint, Control, DataSummary, Error, Identity, Result, State, TrainConfig,
     checkpoint::{tensors, write_weights},
     progress::Progress,
-    recipe::Pipeline,
-    stage::{BATCH, Moment, Pass, View},
+    recipe::{Named, Pipeline},
+    stage::{BATCH, Dawn, Moment, Pass, Prepare, Term, View},
     validation::{Score, score},
 };
 
@@ -46,6 +46,13 @@ pub struct Meter {
     pub validation_forward: u64,
     /// Backward passes to the input of validations.
     pub validation_backward: u64,
+}
+
+impl Meter {
+    fn add_attacks(&mut self, passes: Passes) {
+        self.forward += passes.forward;
+        self.input_backward += passes.backward;
+    }
 }
 
 /// A finished epoch.
@@ -141,10 +148,11 @@ fn check_data(
 ) -> Result<()> {
     let setting = |what, found: String, expected: &str| Err(Error::Setting { what, found, expected: expected.into() });
     for data in [train, validation] {
-        if data.split() == "test" {
+        // Parts of a test split are named for it, such as `test-2000`.
+        if data.split() == "test" || data.split().starts_with("test-") {
             return setting(
                 "training or validation data",
-                format!("the test split of {}", data.name()),
+                format!("the {} split of {}", data.split(), data.name()),
                 "any other split: test data is read once, at the end",
             );
         }
@@ -210,7 +218,7 @@ struct Trainer<'a> {
     optimizer: ModuleOptimizer,
     identity: Identity,
     state: State,
-    steps_per_epoch: u64,
+    batches_per_epoch: u64,
     out: PathBuf,
     /// The last file with good weights.
     saved: Option<PathBuf>,
@@ -272,7 +280,7 @@ impl<'a> Trainer<'a> {
             control,
             devices: vec![network.device()],
             network,
-            steps_per_epoch: (train.len() / config.batch_size) as u64,
+            batches_per_epoch: (train.len() / config.batch_size) as u64,
             train,
             validation,
             pipeline,
@@ -321,7 +329,10 @@ impl<'a> Trainer<'a> {
                 progress.note(&format!("stage '{name}' ends the run: {reason}"));
                 break Outcome::StoppedEarly;
             }
-            if self.state.position.batch < self.steps_per_epoch {
+            if self.state.position.batch == 0 {
+                self.begin_epoch()?;
+            }
+            if self.state.position.batch < self.batches_per_epoch {
                 let asked = Instant::now();
                 let loaded = loader.next().expect("the training loader never ends")?;
                 waited += asked.elapsed();
@@ -329,11 +340,10 @@ impl<'a> Trainer<'a> {
                 let batch = batch(&loaded.samples, &self.devices[0])?.in_unit(unit)?;
                 let (loss, rate) = self.step(batch)?;
                 self.state.loss_sum += loss;
-                self.state.step += 1;
                 self.state.position.batch += 1;
                 progress.step(self.state.step, self.state.epochs.len(), loss, rate);
             }
-            let epoch_done = self.state.position.batch == self.steps_per_epoch;
+            let epoch_done = self.state.position.batch == self.batches_per_epoch;
             if self.control.stop.requested() {
                 break Outcome::Interrupted;
             }
@@ -370,14 +380,38 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// One step of the optimizer: its loss and the backbone's rate.
+    /// Everything that is made of one batch: a step of the optimizer, or as many as the recipe replays it. Mean loss and
+    /// the backbone's rate.
     fn step(&mut self, batch: Batch) -> Result<(f64, f64)> {
-        let (step, steps, epoch) = (self.state.step, self.steps(), self.state.epochs.len());
-        let seed = Stream::new(&[self.config.seed, step]).child("step").bits(0);
-        let failed = Failure { step, epoch: epoch + 1, saved: self.saved.clone() };
-        let network = &*self.network;
-        let moment = Moment::new(network, step, steps, epoch, seed);
+        let views = self.prepare(batch)?;
+        let replays = self.pipeline.replays();
+        let (mut loss, mut rate) = (0.0, 0.0);
+        for _ in 0..replays {
+            let (found, at) = self.descend(views.clone())?;
+            self.state.step += 1;
+            (loss, rate) = (loss + found / replays as f64, at);
+        }
+        Ok((loss, rate))
+    }
 
+    fn failure(&self) -> Failure {
+        Failure { step: self.state.step, epoch: self.state.epochs.len() + 1, saved: self.saved.clone() }
+    }
+
+    /// Key of the randomness of the step that comes next.
+    fn step_seed(&self) -> u64 {
+        Stream::new(&[self.config.seed, self.state.step]).child("step").bits(0)
+    }
+
+    fn moment<'n>(&self, network: &'n dyn Network) -> Moment<'n> {
+        let epoch = self.state.epochs.len();
+        Moment::new(network, self.state.step, self.steps(), epoch, self.step_seed()).of(self.config.epochs)
+    }
+
+    /// The views that the stages before the forward pass make of a batch.
+    fn prepare(&mut self, batch: Batch) -> Result<Vec<View>> {
+        let failed = self.failure();
+        let moment = self.moment(&*self.network);
         let mut views = vec![View::new(BATCH, batch)];
         for named in &mut self.pipeline.prepare {
             named.stage.prepare(&mut views, &moment).map_err(|error| failed.of(&named.name, error))?;
@@ -389,51 +423,83 @@ impl<'a> Trainer<'a> {
                 );
             }
         }
+        self.state.meter.add_attacks(moment.passes());
+        Ok(views)
+    }
 
-        let mut passes = Vec::new();
-        let mut collected = Vec::new();
-        for (position, view) in views.into_iter().enumerate() {
-            let dropout = Stream::new(&[seed, position as u64]).child("dropout");
-            let mut taps = Taps::new(view.batch_norm).with_dropout(dropout);
-            let output = network.forward(view.batch.images.clone(), &mut taps);
-            self.state.meter.forward += view.batch.len() as u64;
-            self.state.meter.full_backward += view.batch.len() as u64;
-            passes.push(Pass { view, output });
-            collected.push(taps);
-        }
-        for named in &mut self.pipeline.prepare {
-            named.stage.observe(&mut passes, &moment).map_err(|error| failed.of(&named.name, error))?;
-        }
-
-        let mut sum: Option<Tensor<1>> = None;
-        for named in &mut self.pipeline.terms {
-            let term = named.stage.loss(&passes, &moment).map_err(|error| failed.of(&named.name, error))?;
-            let value = term.clone().inner().into_scalar::<f32>();
-            if !value.is_finite() || value > LOSS_LIMIT {
-                return Err(failed.diverged(&named.name, format!("the loss is {value}")));
+    /// One step of the optimizer on the views: its loss and the backbone's rate.
+    fn descend(&mut self, mut views: Vec<View>) -> Result<(f64, f64)> {
+        let failed = self.failure();
+        let moment = self.moment(&*self.network);
+        let leaf = match &mut self.pipeline.replay {
+            Some(Named { name, stage }) => {
+                let images = stage.perturb(&views[0].batch).map_err(|error| failed.of(name, error))?;
+                let leaf = images.autodiff().require_grad();
+                views[0].batch.images = leaf.clone();
+                Some(leaf)
             }
-            sum = Some(match sum {
-                Some(sum) => sum + term,
-                None => term,
-            });
-        }
-        drop(passes);
-        let sum = sum.expect("a recipe without a term is refused");
-        let loss = f64::from(sum.clone().inner().into_scalar::<f32>());
-        let gradients = sum.backward();
+            None => None,
+        };
 
-        let attacks = moment.passes();
-        self.state.meter.forward += attacks.forward;
-        self.state.meter.input_backward += attacks.backward;
+        let (terms, meter) = (&mut self.pipeline.terms, &mut self.state.meter);
+        let mut elsewhere: Option<Box<dyn Network>> = None;
+        for Named { name, stage } in &mut self.pipeline.weights {
+            let from = elsewhere.as_deref().unwrap_or(moment.network);
+            let mut look = |network: &dyn Network| {
+                let passed = pass_all(network, &views, &mut [], terms, &moment, meter, &failed)?;
+                Ok(network.gradients(&passed.gradients))
+            };
+            let chosen = stage.choose(from, &mut look, &moment).map_err(|error| failed.of(name, error))?;
+            if let Some(parameters) = chosen {
+                let mut copy = from.deep_clone();
+                copy.set_parameters(&parameters)?;
+                elsewhere = Some(copy);
+            }
+        }
+        let network = elsewhere.as_deref().unwrap_or(moment.network);
+        let observers = &mut self.pipeline.prepare;
+        let passed = pass_all(network, &views, observers, terms, &moment, meter, &failed)?;
+        let at_images = leaf.and_then(|leaf| leaf.grad(&passed.gradients));
+        let updates = network.collect(passed.gradients);
+        meter.add_attacks(moment.passes());
+
+        let (step, steps) = (self.state.step, self.steps());
         let rates = self.config.optimizer.rates(self.config.schedule.factor(step, steps));
-        self.network.step(&mut self.optimizer, rates, gradients);
-        for taps in &collected {
+        self.network.apply(&mut self.optimizer, rates, updates);
+        for taps in &passed.taps {
             self.network.commit(taps);
+        }
+        if let (Some(Named { name, stage }), Some(gradient)) = (&mut self.pipeline.replay, at_images) {
+            stage.learn(gradient).map_err(|error| failed.of(name, error))?;
         }
         for named in &mut self.pipeline.hooks {
             named.stage.after_step(&*self.network).map_err(|error| failed.of(&named.name, error))?;
         }
-        Ok((loss, rates.backbone))
+        Ok((passed.loss, rates.backbone))
+    }
+
+    /// Tells every stage that an epoch begins.
+    fn begin_epoch(&mut self) -> Result<()> {
+        let failed = self.failure();
+        let dawn = Dawn {
+            epoch: self.state.epochs.len(),
+            network: &*self.network,
+            held_out: &*self.validation,
+            images: self.config.validation.images,
+            batch_size: self.config.validation.batch_size,
+            seed: self.validation_seed(),
+        };
+        for (name, stage) in self.pipeline.stages() {
+            let passes = stage.before_epoch(&dawn).map_err(|error| failed.of(&name, error))?;
+            self.state.meter.validation_forward += passes.forward;
+            self.state.meter.validation_backward += passes.backward;
+        }
+        Ok(())
+    }
+
+    /// The same key in every epoch, so that scores differ by the weights alone.
+    fn validation_seed(&self) -> u64 {
+        Stream::new(&[self.config.seed]).child("validation").bits(0)
     }
 
     /// Scores the epoch where it is due, keeps its weights if they are the best, and turns to the next one. `None` if
@@ -444,7 +510,7 @@ impl<'a> Trainer<'a> {
         let mut record = EpochRecord {
             epoch,
             step: self.state.step,
-            loss: self.state.loss_sum / self.steps_per_epoch as f64,
+            loss: self.state.loss_sum / self.batches_per_epoch as f64,
             clean_miou: None,
             robust_miou: None,
             seconds: 0.0,
@@ -478,9 +544,7 @@ impl<'a> Trainer<'a> {
             evaluated = named.stage.evaluated(&*self.network)?.or(evaluated);
         }
         let network = evaluated.unwrap_or_else(|| self.network.deep_clone());
-        // The same key in every epoch, so that scores differ by the weights alone.
-        let seed = Stream::new(&[self.config.seed]).child("validation").bits(0);
-        let attack = self.selection.as_deref().map(|attack| (attack, seed));
+        let attack = self.selection.as_deref().map(|attack| (attack, self.validation_seed()));
         let wanted = &self.config.validation;
         let stop = || self.control.stop.requested();
         let failed = Failure { step: self.state.step, epoch, saved: self.saved.clone() };
@@ -536,7 +600,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn steps(&self) -> u64 {
-        self.steps_per_epoch * self.config.epochs as u64
+        self.batches_per_epoch * self.pipeline.replays() as u64 * self.config.epochs as u64
     }
 
     fn seconds(&self) -> f64 {
@@ -585,6 +649,56 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// What the passes of a step gave.
+struct Passed {
+    loss: f64,
+    gradients: Gradients,
+    taps: Vec<Taps>,
+}
+
+/// A pass of every view at the network's weights, the sum of the terms, and its gradients. Equal for equal arguments, dropout
+/// included. `observers` look at the passes first; where the gradient is only looked for, there are none.
+fn pass_all(
+    network: &dyn Network,
+    views: &[View],
+    observers: &mut [Named<dyn Prepare>],
+    terms: &mut [Named<dyn Term>],
+    moment: &Moment<'_>,
+    meter: &mut Meter,
+    failed: &Failure,
+) -> Result<Passed> {
+    let mut passes = Vec::new();
+    let mut collected = Vec::new();
+    for (position, view) in views.iter().enumerate() {
+        let dropout = Stream::new(&[moment.seed, position as u64]).child("dropout");
+        let mut taps = view.taps().with_dropout(dropout);
+        let output = network.forward(view.batch.images.clone(), &mut taps);
+        meter.forward += view.batch.len() as u64;
+        meter.full_backward += view.batch.len() as u64;
+        passes.push(Pass { view: view.clone(), output });
+        collected.push(taps);
+    }
+    for named in observers {
+        named.stage.observe(&mut passes, moment).map_err(|error| failed.of(&named.name, error))?;
+    }
+    let mut sum: Option<Tensor<1>> = None;
+    for named in terms {
+        let term = named.stage.loss(&passes, moment).map_err(|error| failed.of(&named.name, error))?;
+        let value = term.clone().inner().into_scalar::<f32>();
+        if !value.is_finite() || value > LOSS_LIMIT {
+            return Err(failed.diverged(&named.name, format!("the loss is {value}")));
+        }
+        sum = Some(match sum {
+            Some(sum) => sum + term,
+            None => term,
+        });
+    }
+    let sum = sum.expect("a recipe without a term is refused");
+    let loss = f64::from(sum.clone().inner().into_scalar::<f32>());
+    drop(passes);
+    Ok(Passed { loss, gradients: sum.backward(), taps: collected })
+}
+
 /// What an error of a step says beside its own words.
 struct Failure {
     step: u64,
@@ -603,6 +717,7 @@ impl Failure {
             Error::Attack(error @ fireproof_attacks::Error::NotFinite { .. }) => {
                 self.diverged(stage, error.to_string())
             }
+            error @ Error::Diverged { .. } => error,
             error => Error::Stage { step: self.step, stage: stage.into(), reason: error.to_string() },
         }
     }

@@ -14,6 +14,7 @@
 //! ```
 
 mod architecture;
+mod cnn;
 mod deeplab;
 mod error;
 mod espnet;
@@ -33,15 +34,18 @@ pub use architecture::{
     Architecture, ChannelOrder, Definition, NetworkOption, Normalisation, build, definition, definitions,
 };
 pub use error::{Error, Result};
-pub use network::{Coarse, Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained};
+pub use network::{
+    Coarse, Forward, Group, Kind, LearningRates, Network, Output, Parameter, ParameterInfo, Trained, Updates,
+};
 pub use nnunet::plan as nnunet_stages;
-pub use taps::{BatchNormMode, BatchStatistics, Taps};
+pub use taps::{BatchNormMode, BatchStatistics, Change, Taps};
 pub use weights::{Loaded, Overrides, Recognised, Report, Shapes, load, load_backbone, save};
 
 /// The networks of this crate.
 static OWN: &[&Definition] = &[
     &unet::UNET,
     &nnunet::NNUNET,
+    &cnn::CNN,
     &espnet::ESPNET,
     &pspnet::PSPNET_RESNET18,
     &pspnet::PSPNET_RESNET50,

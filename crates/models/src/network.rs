@@ -122,6 +122,9 @@ impl From<f64> for LearningRates {
     }
 }
 
+/// The gradients of a network's weights by parameter, ready for an optimizer: those of the backbone and of the head.
+pub struct Updates([GradientsParams; 2]);
+
 /// A network whose concrete type is known at run time only.
 pub trait Network: Send + Sync {
     /// Name, options, classes and normalisation.
@@ -165,7 +168,17 @@ pub trait Network: Send + Sync {
     fn freeze(&mut self, names: &[String]) -> Result<()>;
 
     /// One step of the optimizer with gradients of a loss of [`forward`](Network::forward) in train mode.
-    fn step(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, gradients: Gradients);
+    fn step(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, gradients: Gradients) {
+        let updates = self.collect(gradients);
+        self.apply(optimizer, rates, updates);
+    }
+
+    /// The gradients of this network's weights. They fit every network of the same layout, so a gradient can be taken at
+    /// other weights than those that it changes.
+    fn collect(&self, gradients: Gradients) -> Updates;
+
+    /// One step of the optimizer with gradients that a network of this layout [collected](Network::collect).
+    fn apply(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, updates: Updates);
 
     /// The parameters, in a fixed order, without their values.
     fn layout(&self) -> &[ParameterInfo];
@@ -353,11 +366,16 @@ impl<M: Forward> Network for Trained<M> {
         Ok(())
     }
 
-    fn step(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, mut gradients: Gradients) {
-        for (group, rate) in [(Group::Backbone, rates.backbone), (Group::Head, rates.head)] {
+    fn collect(&self, mut gradients: Gradients) -> Updates {
+        Updates([Group::Backbone, Group::Head].map(|group| {
             let mut ids: Vec<ParamId> = self.blueprint.ids(group);
             ids.retain(|id| !self.frozen.contains(id));
-            let part = GradientsParams::from_params(&mut gradients, &self.module, &ids);
+            GradientsParams::from_params(&mut gradients, &self.module, &ids)
+        }))
+    }
+
+    fn apply(&mut self, optimizer: &mut ModuleOptimizer, rates: LearningRates, Updates(parts): Updates) {
+        for (part, rate) in parts.into_iter().zip([rates.backbone, rates.head]) {
             self.replace(|m| optimizer.step(rate, m, part));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::ParamId;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use fireproof_tensor::random::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -21,19 +21,52 @@ pub enum BatchNormMode {
 
 /// Settings of one forward pass, and what it collects.
 ///
-/// Named sites are places in a network where features can be read ([`record`](Taps::record)) or a perturbation is
-/// added ([`inject`](Taps::inject)): RLAT, manifold mixup, feature-space attacks. No layer holds mutable state, so
+/// Named sites are places in a network where features can be read ([`record`](Taps::record)) or changed
+/// ([`change`](Taps::change)), and where the gradient can be asked for ([`probe`](Taps::probe)): RLAT, manifold mixup,
+/// feature-space attacks. No layer holds mutable state, so
 /// a pass is a pure function of parameters, images and taps.
 #[derive(Clone, Debug)]
 pub struct Taps {
     mode: BatchNormMode,
     folded: bool,
-    injected: BTreeMap<String, Tensor<4>>,
+    changes: BTreeMap<String, Vec<Change>>,
+    probes: BTreeSet<String>,
+    probed: BTreeMap<String, Tensor<4>>,
     record: BTreeSet<String>,
     recorded: BTreeMap<String, Tensor<4>>,
     reached: BTreeSet<String>,
     statistics: Vec<BatchStatistics>,
     dropout: Option<(Stream, u64)>,
+}
+
+/// What happens to the features at a site.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// This `[N, C, H, W]` (or a shape that broadcasts to it) is added.
+    Add(Tensor<4>),
+    /// Sample `i` becomes `keep[i]` of itself and `1 − keep[i]` of sample `partners[i]`.
+    Mix {
+        /// Position in the batch of each sample's partner.
+        partners: Vec<usize>,
+        /// Share of each sample that stays, 0 to 1.
+        keep: Vec<f32>,
+    },
+}
+
+impl Change {
+    fn apply(&self, features: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Add(delta) => features + delta.clone(),
+            Self::Mix { partners, keep } => {
+                let (n, device) = (keep.len(), features.device().inner());
+                let order: Vec<i32> = partners.iter().map(|&p| p as i32).collect();
+                let order = Tensor::<1, Int>::from_data(TensorData::new(order, [n]), &device);
+                let keep = Tensor::<4>::from_data(TensorData::new(keep.clone(), [n, 1, 1, 1]), &device);
+                let other = features.clone().select(0, order);
+                features * keep.clone() + other * (keep * -1.0 + 1.0)
+            }
+        }
+    }
 }
 
 /// Statistics of one batch-norm layer in one pass, plain tensors `[C]`.
@@ -75,7 +108,9 @@ impl Taps {
         Self {
             mode,
             folded: false,
-            injected: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            probes: BTreeSet::new(),
+            probed: BTreeMap::new(),
             record: BTreeSet::new(),
             recorded: BTreeMap::new(),
             reached: BTreeSet::new(),
@@ -93,9 +128,27 @@ impl Taps {
 
     /// Adds `delta` `[N, C, H, W]` (or a shape that broadcasts to it) to the features at `site`.
     #[must_use]
-    pub fn inject(mut self, site: &str, delta: Tensor<4>) -> Self {
-        self.injected.insert(site.to_string(), delta);
+    pub fn inject(self, site: &str, delta: Tensor<4>) -> Self {
+        self.change(site, Change::Add(delta))
+    }
+
+    /// Changes the features at `site`, after earlier changes there.
+    #[must_use]
+    pub fn change(mut self, site: &str, change: Change) -> Self {
+        self.changes.entry(site.to_string()).or_default().push(change);
         self
+    }
+
+    /// Adds a zero at `site` whose gradient [`probed`](Taps::probed) gives: that of the loss at the features there.
+    #[must_use]
+    pub fn probe(mut self, site: &str) -> Self {
+        self.probes.insert(site.to_string());
+        self
+    }
+
+    /// The leaf that the last pass added at `site`, `[N, C, H, W]`.
+    pub fn probed(&self, site: &str) -> Option<&Tensor<4>> {
+        self.probed.get(site)
     }
 
     /// Keeps the features at `site`, on the graph they were computed on, after an injection there.
@@ -132,14 +185,17 @@ impl Taps {
 
     /// Layers call this where features may be read or perturbed.
     pub fn site(&mut self, name: &str, features: Tensor<4>) -> Tensor<4> {
-        if self.injected.is_empty() && self.record.is_empty() {
+        if self.changes.is_empty() && self.record.is_empty() && self.probes.is_empty() {
             return features;
         }
         self.reached.insert(name.to_string());
-        let features = match self.injected.get(name) {
-            Some(delta) => features + delta.clone(),
-            None => features,
-        };
+        let changes = self.changes.get(name).into_iter().flatten();
+        let mut features = changes.fold(features, |features, change| change.apply(features));
+        if self.probes.contains(name) {
+            let leaf = Tensor::<4>::zeros(features.dims(), &features.device().inner()).autodiff().require_grad();
+            self.probed.insert(name.to_string(), leaf.clone());
+            features = features + leaf;
+        }
         if self.record.contains(name) {
             self.recorded.insert(name.to_string(), features.clone());
         }
@@ -160,6 +216,11 @@ impl Taps {
 
     /// A site that was named and is not in the network.
     pub(crate) fn unreached(&self) -> Option<&str> {
-        self.injected.keys().chain(&self.record).find(|s| !self.reached.contains(*s)).map(String::as_str)
+        self.changes
+            .keys()
+            .chain(&self.record)
+            .chain(&self.probes)
+            .find(|s| !self.reached.contains(*s))
+            .map(String::as_str)
     }
 }

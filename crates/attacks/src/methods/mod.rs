@@ -13,6 +13,7 @@ pub mod dlr;
 pub mod eroseg;
 pub mod fgsm;
 pub mod js;
+pub mod kl;
 pub mod margin;
 pub mod masked_ce;
 pub mod mi_fgsm;

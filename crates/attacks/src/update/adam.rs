@@ -15,6 +15,8 @@ use crate::{Result, Scene, Step, Variables, threat::Space};
 pub struct Adam {
     /// Length of a value's first step, in the units of the images.
     pub step_size: f32,
+    /// Steps after which a step has a tenth of its length, if any.
+    pub drop_after: Option<usize>,
 }
 
 const MEAN: f32 = 0.9;
@@ -23,7 +25,8 @@ const FLOOR: f32 = 1e-8;
 
 impl Update for Adam {
     fn begin<'a>(&'a self, scene: &Scene<'a>) -> Result<Box<dyn UpdateRun + 'a>> {
-        Ok(Box::new(Run { step_size: step_sizes(scene, self.step_size)?, moments: Vec::new() }))
+        let step_size = step_sizes(scene, self.step_size)?;
+        Ok(Box::new(Run { step_size, drop_after: self.drop_after, moments: Vec::new() }))
     }
 
     fn step_size(&self) -> Option<f32> {
@@ -37,6 +40,7 @@ impl Update for Adam {
 
 struct Run {
     step_size: Tensor<1>,
+    drop_after: Option<usize>,
     moments: Vec<Moments>,
 }
 
@@ -55,7 +59,8 @@ impl UpdateRun for Run {
         }
         let count = step.index as i32 + 1;
         let (mean_bias, square_bias) = (1.0 - MEAN.powi(count), 1.0 - SQUARE.powi(count));
-        let length = self.step_size.clone().reshape([-1, 1, 1, 1]) / mean_bias;
+        let share = if self.drop_after.is_some_and(|steps| step.index >= steps) { 0.1 } else { 1.0 };
+        let length = self.step_size.clone().reshape([-1, 1, 1, 1]) * (share / mean_bias);
         let moved = visit.variables.into_iter().zip(visit.gradients).zip(&mut self.moments).map(|((x, g), m)| {
             m.mean = m.mean.clone() * MEAN + g.clone() * (1.0 - MEAN);
             m.square = m.square.clone() * SQUARE + g.square() * (1.0 - SQUARE);

@@ -231,7 +231,7 @@ fn adam_moves_every_value_by_its_own_step() {
     let run = |steps| {
         let settings = AttackConfig { epsilon: 0.4, steps, start: Start::Zero, ..config("padam") };
         let attack = GradientAttack {
-            update: Box::new(Adam { step_size: 0.01 }),
+            update: Box::new(Adam { step_size: 0.01, drop_after: None }),
             ..GradientAttack::new(&settings, Weighted(Pgd)).unwrap()
         };
         floats(&attack.run(&model, &batch, &Context::new(0)).unwrap().images)

@@ -38,6 +38,7 @@ fn every_attack_of_the_issue_and_of_other_crates_is_listed() {
         "fgsm",
         "from-elsewhere",
         "js",
+        "kl",
         "margin",
         "masked-ce",
         "mi-fgsm",

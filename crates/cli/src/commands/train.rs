@@ -27,6 +27,9 @@ pub struct Train {
     /// A recipe's name or file
     #[arg(long, default_value = "standard", value_name = "RECIPE")]
     recipe: String,
+    /// List the recipes, then stop
+    #[arg(long)]
+    list: bool,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -34,7 +37,8 @@ pub struct Train {
     /// Start from these weights, or from a run's checkpoint, instead of random ones
     #[arg(long, visible_alias = "from", value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// An option of a stage of the recipe, for instance margin.cap=0.3 (of every stage of that name); lists and tables as JSON
+    /// An option of the recipe: of every stage of that name (margin.cap=0.3, inner-max.attack.steps=3) or of the selecting attack
+    /// (selection.steps=10)
     #[arg(long = "option", value_name = "STAGE.NAME=VALUE")]
     stage_options: Vec<Assignment<String>>,
     /// Start the backbone from these weights: a classifier's state dict as torchvision publishes resnet18 and resnet50
@@ -58,9 +62,15 @@ pub struct Train {
     /// sgd or adamw
     #[arg(long, default_value = "sgd", value_parser = ["sgd", "adamw"])]
     optimizer: String,
-    /// Learning rate at the first step; it falls by (1 - step/steps)^0.9
+    /// Learning rate where the schedule is highest
     #[arg(long, default_value_t = 0.01)]
     lr: f64,
+    /// How the rate changes: constant, poly=0.9, piecewise=0.5,0.75 (by 0.1 there), cosine=0.025 (its rise), cyclic=0.4
+    #[arg(long, default_value = "poly=0.9", value_name = "KIND=VALUES")]
+    schedule: Schedule,
+    /// Nesterov's momentum
+    #[arg(long)]
+    nesterov: bool,
     /// What the head's rate is multiplied by
     #[arg(long, default_value_t = 10.0)]
     head_factor: f64,
@@ -122,9 +132,19 @@ impl Train {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let mut out = std::io::stdout();
+        if self.list {
+            for (recipe, about) in fireproof_defenses::recipes() {
+                writeln!(out, "{:24}{about}", recipe.name)?;
+            }
+            return Ok(writeln!(
+                out,
+                "{:24}any attack as training attack: pgd3-at, segpgd7-at-full",
+                "ATTACK[STEPS]-at[-full]"
+            )?);
+        }
         let mut recipe = Recipe::find(&self.recipe)?;
-        for Assignment { name, value } in &self.stage_options {
-            set_option(&mut recipe, name, value)?;
+        for option in &self.stage_options {
+            recipe.set(&option.name, &option.value)?;
         }
         if self.explain {
             return Ok(write!(out, "{}", recipe.explain()?)?);
@@ -168,8 +188,9 @@ impl Train {
                 learning_rate: self.lr,
                 head_factor: self.head_factor,
                 weight_decay: self.weight_decay,
+                nesterov: self.nesterov,
             },
-            schedule: Schedule::Poly { power: 0.9 },
+            schedule: self.schedule.clone(),
             augment: Augment {
                 scale,
                 rotation: self.rotation,
@@ -255,22 +276,6 @@ impl Train {
         }
         Ok(network)
     }
-}
-
-/// Sets an option of every stage that `name`, `STAGE.OPTION`, says.
-fn set_option(recipe: &mut Recipe, name: &str, value: &str) -> Result<()> {
-    let names: Vec<String> = recipe.stages.iter().map(|stage| stage.stage.clone()).collect();
-    let (stage, option) = name.split_once('.').unwrap_or((name, ""));
-    ensure!(
-        !option.is_empty() && names.iter().any(|name| name == stage),
-        "--option: found '{name}', expected STAGE.NAME of one of {}",
-        names.join(", ")
-    );
-    let value: serde_json::Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    for chosen in recipe.stages.iter_mut().filter(|chosen| chosen.stage == stage) {
-        chosen.options.insert(option.into(), value.clone());
-    }
-    Ok(())
 }
 
 fn outcome(summary: &Summary) -> &'static str {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::TensorData;
 use fireproof_datasets::Dataset;
-use fireproof_models::{Network, Parameter};
+use fireproof_models::{Kind, Network, Parameter};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,17 +15,35 @@ use crate::{
     stage::{Describe, Hook, Options, Stage, StageConfig, StageEntry, options, parse},
 };
 
+/// Which running statistics of batch norm go with the averaged weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistics {
+    /// Averaged like weights, so the average is a network of its own.
+    #[default]
+    Average,
+    /// Those of the trained network, as Rebuffi et al. evaluate.
+    Live,
+}
+
 /// After every step `average ← decay · average + (1 − decay) · weights`; the average is what is validated and kept.
-///
-/// Running statistics of batch norm are averaged like weights, so the average is a network of its own.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ema {
     /// Share of the old average, from 0 to below 1.
     #[serde(default = "default_decay")]
     pub decay: f64,
+    /// Whether the decay after `t` steps is at most `(1 + t) / (10 + t)`, so that the first weights are soon forgotten.
+    #[serde(default)]
+    pub warmup: bool,
+    /// Which running statistics go with the average.
+    #[serde(default)]
+    pub statistics: Statistics,
     #[serde(skip)]
     average: Vec<Parameter>,
+    /// Steps averaged so far.
+    #[serde(skip)]
+    steps: u64,
 }
 
 fn default_decay() -> f64 {
@@ -42,9 +60,20 @@ inventory::submit! {
     } }
 }
 
+/// Where the number of steps is kept, beside parameters of any name.
+const STEPS: &str = "steps of the average";
+
 impl Describe for Ema {
     fn explain(&self) -> String {
-        format!("moving average of the weights with decay {}, validated and kept instead of them", self.decay)
+        let warmup = if self.warmup { " (less in the first steps)" } else { "" };
+        let statistics = match self.statistics {
+            Statistics::Average => "",
+            Statistics::Live => ", with the running statistics of the trained network",
+        };
+        let decay = self.decay;
+        format!(
+            "moving average of the weights with decay {decay}{warmup}, validated and kept instead of them{statistics}"
+        )
     }
 
     fn options(&self) -> Options {
@@ -58,15 +87,19 @@ impl Describe for Ema {
 
     fn begin(&mut self, network: &dyn Network, _train: &dyn Dataset) -> Result<()> {
         self.average = network.parameters();
+        self.steps = 0;
         Ok(())
     }
 
     fn state(&self) -> Vec<(String, TensorData)> {
         let tensor = |p: &Parameter| (p.name.clone(), TensorData::new(p.values.clone(), p.shape.clone()));
-        self.average.iter().map(tensor).collect()
+        let steps = (STEPS.to_string(), TensorData::new(vec![self.steps], [1]));
+        self.average.iter().map(tensor).chain([steps]).collect()
     }
 
     fn restore(&mut self, mut state: BTreeMap<String, TensorData>) -> Result<(), String> {
+        let steps = state.remove(STEPS).and_then(|data| data.try_to_vec::<u64>().ok());
+        self.steps = steps.and_then(|steps| steps.first().copied()).ok_or_else(|| format!("has no '{STEPS}'"))?;
         for parameter in &mut self.average {
             let Parameter { name, shape, .. } = &*parameter;
             let kept = state.remove(name).filter(|data| data.shape().to_vec() == *shape);
@@ -82,7 +115,9 @@ impl Describe for Ema {
 
 impl Hook for Ema {
     fn after_step(&mut self, network: &dyn Network) -> Result<()> {
-        let decay = self.decay as f32;
+        let t = self.steps as f64;
+        let decay = if self.warmup { self.decay.min((1.0 + t) / (10.0 + t)) } else { self.decay } as f32;
+        self.steps += 1;
         for (average, live) in self.average.iter_mut().zip(network.parameters()) {
             for (old, new) in average.values.iter_mut().zip(live.values) {
                 *old = decay * *old + (1.0 - decay) * new;
@@ -93,7 +128,12 @@ impl Hook for Ema {
 
     fn evaluated(&self, network: &dyn Network) -> Result<Option<Box<dyn Network>>> {
         let mut copy = network.deep_clone();
-        copy.set_parameters(&self.average)?;
+        let mut average = self.average.clone();
+        if self.statistics == Statistics::Live {
+            let live = average.iter_mut().zip(network.parameters());
+            live.filter(|(kept, _)| kept.kind == Kind::Statistic).for_each(|(kept, live)| kept.values = live.values);
+        }
+        copy.set_parameters(&average)?;
         Ok(Some(copy))
     }
 }

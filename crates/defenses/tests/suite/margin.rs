@@ -422,6 +422,7 @@ fn train_points(data: Points, recipe: Recipe, epochs: usize, start: (&[f32], f32
             learning_rate: 1.0,
             head_factor: 1.0,
             weight_decay: 0.0,
+            nesterov: false,
         },
         schedule: Schedule::Poly { power: 0.9 },
         ..TrainConfig::new(recipe)

@@ -48,6 +48,7 @@ fn sgd_follows_the_formula_of_pytorch_without_dampening() {
         learning_rate: 0.1,
         head_factor: 1.0,
         weight_decay: 0.01,
+        nesterov: false,
     };
     let history = steps(&config, 3);
     let formula = |dampening: f64| {
@@ -105,7 +106,7 @@ fn the_head_learns_at_its_own_rate() {
 #[test]
 fn adamw_makes_a_first_step_of_the_rate_and_decays_apart_from_it() {
     let method = Method::AdamW { betas: [0.9, 0.999] };
-    let config = OptimizerConfig { method, learning_rate: 0.01, head_factor: 1.0, weight_decay: 0.5 };
+    let config = OptimizerConfig { method, learning_rate: 0.01, head_factor: 1.0, weight_decay: 0.5, nesterov: false };
     let history = steps(&config, 1);
     // PyTorch: w (1 − rate · decay) − rate · g / (|g| + 1e-8).
     let worst = deviation(&history, |_, start, gradients| {

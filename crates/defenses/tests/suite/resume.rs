@@ -46,6 +46,15 @@ fn end(folder: &Path) -> End {
 }
 
 const FOLDER: &str = "FIREPROOF_TEST_TRAIN_INTO";
+/// The recipe to train; without it the stateful one.
+const RECIPE: &str = "FIREPROOF_TEST_RECIPE";
+
+/// A recipe by name, with short attacks, long enough that another process can hit a step.
+fn short(name: &str) -> TrainConfig {
+    let mut config = crate::systems::short(name);
+    config.recipe.stages.insert(0, StageConfig { stage: "slow".into(), options: Default::default() });
+    config
+}
 
 /// Not a test of its own: what the killed process runs.
 #[test]
@@ -53,15 +62,21 @@ fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let control = Control { resume: true, save_every: Duration::ZERO, ..silent() };
     control.stop.on_signals().unwrap();
-    let (summary, _) = run(&stateful(), &folder, &control).unwrap();
+    let config = std::env::var(RECIPE).map_or_else(|_| stateful(), |name| short(&name));
+    let (summary, _) = run(&config, &folder, &control).unwrap();
     // Told apart from a run that is over by what the folder holds.
     assert_eq!(summary.outcome == Outcome::Interrupted, control.stop.requested());
 }
 
 fn start(folder: &Path) -> Child {
+    start_with(folder, None)
+}
+
+fn start_with(folder: &Path, recipe: Option<&str>) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["resume::child", "--exact", "--test-threads=1"])
         .env(FOLDER, folder)
+        .envs(recipe.map(|recipe| (RECIPE, recipe)))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .spawn()
@@ -99,6 +114,48 @@ fn a_run_killed_at_random_moments_ends_in_the_same_bits() {
     }
     assert!(killed_at.len() >= 2, "killed after steps {killed_at:?}");
     assert!(end(killed.path()) == end(whole.path()), "killed after steps {killed_at:?}");
+}
+
+/// Every fourth recipe from `first` on, so that four tests share the work.
+fn every_fourth_is_killed_and_resumed(first: usize) {
+    for (position, (recipe, _)) in fireproof_defenses::recipes().into_iter().enumerate().skip(first).step_by(4) {
+        let config = short(&recipe.name);
+        let whole = tempfile::tempdir().unwrap();
+        run(&config, whole.path(), &silent()).unwrap();
+        let killed = tempfile::tempdir().unwrap();
+        let path = killed.path().join(CHECKPOINT);
+        let mut child = start_with(killed.path(), Some(&recipe.name));
+        while !path.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_secs_f32(0.08 * Stream::new(&[23]).uniform(position as u64)));
+        // SIGKILL: nothing of the process runs after it.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let at = Checkpoint::read(&path).unwrap().state.step;
+        run(&config, killed.path(), &Control { resume: true, ..silent() }).unwrap();
+        assert!(end(killed.path()) == end(whole.path()), "'{}', killed after step {at}", recipe.name);
+    }
+}
+
+#[test]
+fn every_recipe_killed_at_a_random_moment_ends_in_the_same_bits() {
+    every_fourth_is_killed_and_resumed(0);
+}
+
+#[test]
+fn every_recipe_killed_at_a_random_moment_ends_in_the_same_bits_second_quarter() {
+    every_fourth_is_killed_and_resumed(1);
+}
+
+#[test]
+fn every_recipe_killed_at_a_random_moment_ends_in_the_same_bits_third_quarter() {
+    every_fourth_is_killed_and_resumed(2);
+}
+
+#[test]
+fn every_recipe_killed_at_a_random_moment_ends_in_the_same_bits_last_quarter() {
+    every_fourth_is_killed_and_resumed(3);
 }
 
 #[test]
