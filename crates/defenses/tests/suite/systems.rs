@@ -568,12 +568,22 @@ fn systems_combine_and_contradictions_are_refused_with_the_reason() {
 #[test]
 fn a_recipe_by_name_and_its_file_are_the_same_thing() {
     let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Recipe::find(path.to_str().unwrap()).unwrap().resolved().unwrap()
+    };
+    let mut written = 0;
     for (recipe, _) in fireproof_defenses::recipes() {
-        let path = folder.path().join("mine.toml");
-        std::fs::write(&path, toml::to_string(&recipe).unwrap()).unwrap();
-        let read = Recipe::find(path.to_str().unwrap()).unwrap();
-        assert_eq!(read.resolved().unwrap(), Recipe::preset(&recipe.name).unwrap().resolved().unwrap());
+        let named = Recipe::preset(&recipe.name).unwrap().resolved().unwrap();
+        assert_eq!(read("mine.json", &serde_json::to_string(&recipe).unwrap()), named);
+        // TOML has no word for an option that is not given.
+        if let Ok(text) = toml::to_string(&recipe) {
+            assert_eq!(read("mine.toml", &text), named);
+            written += 1;
+        }
     }
+    assert!(written >= 22, "{written}");
 }
 
 #[test]
