@@ -228,7 +228,8 @@ fn loss(victim: &dyn Victim, dawn: &Dawn<'_>, attack: Option<&dyn Attack>, passe
     let count = dawn.images.unwrap_or(usize::MAX).min(dawn.held_out.len());
     let (mut sum, mut pixels) = (0.0, 0.0);
     let mut add = |samples: &mut Vec<Sample>| -> Result<()> {
-        let batch: Batch = batch(samples, &dawn.network.device())?;
+        let batch: Batch =
+            batch(samples, &dawn.network.device())?.in_unit(dawn.network.architecture().normalisation.unit)?;
         samples.clear();
         let images = match attack {
             Some(attack) => {
