@@ -16,6 +16,7 @@ mod options;
 mod picture;
 mod processes;
 mod progress;
+mod rebuilt;
 mod values;
 mod workspace;
 
@@ -98,6 +99,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return say(&error),
     };
+    if let Some(status) = rebuilt::with_backends() {
+        return status;
+    }
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output through `head` has seen enough.

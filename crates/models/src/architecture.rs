@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use fireproof_tensor::Unit;
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +65,10 @@ impl Normalisation {
         let channels = images.dims()[1];
         assert_eq!(channels, self.mean.len(), "the network was built for {} channels", self.mean.len());
         let device = images.device().inner();
-        let row =
-            |values: &[f32]| Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, channels, 1, 1]), &device);
+        let dtype = FloatDType::from(images.dtype());
+        let row = |values: &[f32]| {
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, channels, 1, 1]), &device).cast(dtype)
+        };
         let mut x = images;
         if self.mean.iter().any(|&m| m != 0.0) {
             x = x - row(&self.mean);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use fireproof_tensor::Victim;
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
+use fireproof_tensor::{HalfPrecision, Precision, Victim};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Blueprint, Builder, pad_to_multiple};
@@ -150,6 +150,12 @@ pub trait Network: Send + Sync {
 
     /// A frozen copy for attacks and evaluation: plain parameters, running statistics folded into the convolutions.
     fn victim(&self) -> Box<dyn Victim + Send + Sync>;
+
+    /// The same with parameters of another type: see [`HalfPrecision`].
+    ///
+    /// # Errors
+    /// [`fireproof_tensor::Error::Precision`] if the device does not have it.
+    fn victim_in(&self, precision: Precision) -> fireproof_tensor::Result<Box<dyn Victim + Send + Sync>>;
 
     /// A copy that shares no state with this one: what happens to one never shows in the other.
     fn deep_clone(&self) -> Box<dyn Network>;
@@ -338,6 +344,15 @@ impl<M: Forward> Network for Trained<M> {
         Box::new(Frozen { module, architecture: self.architecture.clone() })
     }
 
+    fn victim_in(&self, precision: Precision) -> fireproof_tensor::Result<Box<dyn Victim + Send + Sync>> {
+        let dtype = precision.dtype(&self.device)?;
+        if dtype == FloatDType::F32 {
+            return Ok(self.victim());
+        }
+        let module = self.blueprint.fold(self.module.valid()).map(&mut Cast(dtype));
+        Ok(Box::new(HalfPrecision::new(Frozen { module, architecture: self.architecture.clone() }, dtype)))
+    }
+
     fn deep_clone(&self) -> Box<dyn Network> {
         // Parameters are values and no layer holds anything else, so a clone shares nothing that can change.
         Box::new(self.clone())
@@ -415,6 +430,16 @@ struct Frozen<M> {
 impl<M: Forward> Victim for Frozen<M> {
     fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
         Ok(pass(&self.module, &self.architecture, images, &mut Taps::folded()).logits)
+    }
+}
+
+/// Gives every parameter another type.
+struct Cast(FloatDType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let id = param.id;
+        Param::initialized(id, param.val().inner().cast(self.0))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::escape::html as escape;
 use crate::layout::Group;
 use crate::plots::Figure;
 use crate::table::{Format, Table, swatch, threat_note};
-use crate::{Results, Status, labels, seeds};
+use crate::{Results, Status, backends, labels, seeds};
 
 /// The whole page. It needs no script, no network and no other file, and prints on A4.
 pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
@@ -28,6 +28,7 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     page += &section("All scores", &rendered(&Table::scores(results)));
     let spread = seeds::table(&seeds::spread(&results.rows));
     page += &section("Spread over seeds", &rendered(spread.as_slice()));
+    page += &section("Devices and precisions", &rendered(backends::table(&results.rows).as_slice()));
     page += &section("IoU per class", &rendered(&Table::per_class(results)));
     page += &section("Threat model", &threats(results, &groups));
     page += &section("Sanity checks", &sanity(results));

@@ -227,7 +227,7 @@ pub(crate) fn same_model(a: &Row, b: &Row) -> bool {
     same_data(a, b) && same_line(a, b)
 }
 
-fn same_data(a: &Row, b: &Row) -> bool {
+pub(crate) fn same_data(a: &Row, b: &Row) -> bool {
     a.dataset == b.dataset && a.split == b.split
 }
 
@@ -243,7 +243,7 @@ pub(crate) fn same_line(a: &Row, b: &Row) -> bool {
         && a.precision == b.precision
 }
 
-fn same_column(a: &Row, b: &Row) -> bool {
+pub(crate) fn same_column(a: &Row, b: &Row) -> bool {
     a.steps == b.steps && same_series(a, b)
 }
 

@@ -14,6 +14,7 @@
 //! [`canvas`] is what further figures are drawn with. Nothing here computes a prediction, so the crate builds without a
 //! tensor library.
 
+pub mod backends;
 pub mod canvas;
 pub mod dice;
 mod error;

@@ -84,18 +84,18 @@ fn answers(backend: &str, index: usize) -> std::result::Result<String, String> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         return Ok(format!("{threads} threads"));
     }
-    let found = enumerate(backend);
-    if index < found {
-        Ok(format!("{found} device(s)"))
-    } else {
-        Err(format!("found {found} device(s), no index {index}"))
+    match devices(backend).len() {
+        0 => Err("found no device; is its driver installed?".into()),
+        found if index < found => Ok(format!("{found} device(s)")),
+        found => Err(format!("found {found} device(s), no index {index}")),
     }
 }
 
-/// Number of devices of a GPU backend. A driver that fails to load panics inside it; here that means none.
+/// The devices of a GPU backend, real GPUs before drivers that play one. A driver that fails to load panics inside it; here
+/// that means none.
 #[allow(unused_variables)]
-fn enumerate(backend: &str) -> usize {
-    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda", feature = "rocm"))]
+fn devices(backend: &str) -> Vec<Device> {
+    #[cfg(feature = "cube")]
     {
         use burn::tensor::DeviceType;
         let kind = match backend {
@@ -107,26 +107,54 @@ fn enumerate(backend: &str) -> usize {
             "cuda" => DeviceType::Cuda,
             #[cfg(feature = "rocm")]
             "rocm" => DeviceType::Rocm,
-            _ => return 0,
+            _ => return Vec::new(),
         };
-        std::panic::catch_unwind(|| Device::enumerate(kind).into_vec().len()).unwrap_or(0)
+        std::panic::catch_unwind(|| Device::enumerate(kind).into_vec()).unwrap_or_default()
     }
-    #[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "cuda", feature = "rocm")))]
-    0
+    #[cfg(not(feature = "cube"))]
+    Vec::new()
 }
 
-#[allow(unused_variables)]
 fn create(backend: &str, index: usize) -> Device {
-    match backend {
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Device::wgpu(burn::tensor::DeviceKind::Default),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Device::vulkan(burn::tensor::DeviceKind::Default),
-        #[cfg(feature = "cuda")]
-        "cuda" => Device::cuda(index),
-        #[cfg(feature = "rocm")]
-        "rocm" => Device::rocm(index),
-        _ => Device::flex(),
+    devices(backend).into_iter().nth(index).unwrap_or_else(Device::flex)
+}
+
+/// What a device calls itself, such as `llvmpipe (LLVM 15.0.6, 256 bits)`. Opens it.
+pub fn identity(device: &Device) -> String {
+    #[cfg(feature = "cube")]
+    if let Some(identity) = device.identity() {
+        return identity.name;
+    }
+    if *device == Device::flex() { "the CPU".into() } else { format!("{device:?}") }
+}
+
+/// Bytes that one tensor may take on the device, where it has a limit below its memory. Opens the device.
+#[allow(unused_variables)]
+pub fn largest_tensor(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cube")]
+    return crate::ops::cube::largest_binding(device);
+    #[cfg(not(feature = "cube"))]
+    None
+}
+
+/// The device that a test runs on: the one that `FIREPROOF_TEST_DEVICE` names, `flex` without it.
+///
+/// Tests that call it serve every backend from the same source. Where the device cannot be opened it says `skipped: …` with the
+/// test's name on standard error, past what the test harness captures, and returns none.
+///
+/// # Panics
+/// If the variable names no device at all.
+pub fn under_test() -> Option<Device> {
+    use std::io::Write;
+    let name = std::env::var("FIREPROOF_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
+    match open(&name) {
+        Ok(device) => Some(device),
+        Err(error @ Error::UnavailableDevice { .. }) => {
+            let test = std::thread::current();
+            let _ = writeln!(std::io::stderr(), "skipped: {}: {error}", test.name().unwrap_or("a test"));
+            None
+        }
+        Err(error) => panic!("FIREPROOF_TEST_DEVICE: {error}"),
     }
 }
 

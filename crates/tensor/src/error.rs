@@ -52,6 +52,26 @@ pub enum Error {
         /// The accepted forms.
         expected: &'static str,
     },
+    /// A tensor beyond what the device can bind, however small the batch.
+    #[error("{what} makes a tensor of {bytes} bytes, but the device takes at most {limit} in one; use smaller images")]
+    TooLarge {
+        /// What makes it.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// A number type that a device does not have.
+    #[error("precision '{precision}' is not available on {device}: {reason}")]
+    Precision {
+        /// The precision as given.
+        precision: String,
+        /// The device.
+        device: String,
+        /// Why.
+        reason: String,
+    },
     /// A victim failed for a reason of its own (a remote model, a full device).
     #[error("victim failed: {0}")]
     Victim(String),

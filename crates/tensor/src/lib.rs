@@ -28,12 +28,17 @@ pub mod host;
 pub mod memory;
 pub mod norm;
 pub mod ops;
+mod precision;
 pub mod random;
+pub mod selftest;
+mod split;
 mod targets;
 mod victim;
 
 pub use batch::{Affine, Batch, Unit};
 pub use error::{Error, Result};
 pub use norm::Norm;
+pub use precision::{HalfPrecision, Precision};
+pub use split::Split;
 pub use targets::{Targets, VOID};
 pub use victim::{Counted, InUnit, Passes, Victim, victim};

@@ -9,7 +9,11 @@ use burn::tensor::Device;
 use clap::Args;
 use fireproof_attacks::{AttackConfig, Context, Start, View, build};
 use fireproof_models::{Architecture, Network, Taps};
-use fireproof_tensor::{Batch, Victim, memory, ops, random::Stream};
+use fireproof_tensor::{
+    Batch, Victim, memory,
+    ops::{self, Account, Machine},
+    random::Stream,
+};
 use serde_json::{Map, Value, json};
 
 /// Time a forward pass, a gradient, an attack step and a training step.
@@ -115,6 +119,18 @@ impl Speed {
             Ok(())
         })?;
         row.insert("forward_s".into(), forward.into());
+        // An H100: 60 TFLOP/s in f32, 3 TB/s.
+        let machine = Machine { operations: 60e12, bytes: 3e12 };
+        let (logits, account) = ops::account(|| victim.logits(batch.images.clone()));
+        let size = |dims: [usize; 4]| dims.iter().product::<usize>();
+        let pixels = batch.targets.dims().iter().product();
+        let mut cost = account.forward_and_input_gradient(machine);
+        cost += Account::attack_step(size(batch.dims()), size(logits?.dims()), pixels, machine);
+        row.insert("step_kernels".into(), cost.kernels.into());
+        row.insert("step_gflop".into(), (cost.operations / 1e9).into());
+        row.insert("step_gbyte".into(), (cost.bytes / 1e9).into());
+        row.insert("step_floor_h100_s".into(), cost.floor.into());
+        row.insert("largest_tensor_mib".into(), (account.largest as f64 * 4.0 / f64::from(1 << 20)).into());
         let pixels = (batch.dims()[0] * batch.dims()[2] * batch.dims()[3]) as f64;
         let gradient = self.median(device, || {
             victim.pull_back(batch.images.clone(), &mut |logits| {

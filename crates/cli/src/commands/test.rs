@@ -9,7 +9,8 @@ use crate::workspace;
 
 /// Run the tests of the workspace.
 ///
-/// `cargo test --release` over all crates; dependencies are built once for building and testing.
+/// `cargo test --release` over all crates; dependencies are built once for building and testing. With a GPU's --device the tests
+/// that take a device run there: every operation, network, attack and recipe, and a bench. Where the device is missing they say so.
 #[derive(Debug, Args)]
 pub struct Test {
     /// Also the slow ones
@@ -18,13 +19,17 @@ pub struct Test {
     /// Only this crate; repeat it for several
     #[arg(long, short, value_name = "CRATE")]
     package: Vec<String>,
-    /// The device of the tests that take one; a GPU backend is compiled in
+    /// Run the tests that take a device on this one; a GPU backend is compiled in
     #[arg(long, default_value = "flex", value_name = "NAME")]
     device: String,
     /// Passed to the test binaries: a filter, --nocapture, …
     #[arg(last = true)]
     arguments: Vec<String>,
 }
+
+/// The crates with a test target `device`.
+const WITH_DEVICE_TESTS: [&str; 5] =
+    ["fireproof-tensor", "fireproof-models", "fireproof-attacks", "fireproof-defenses", "xtask"];
 
 impl Test {
     /// Runs the command.
@@ -38,14 +43,20 @@ impl Test {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(workspace::root()?).args(["test", "--release"]).env("FIREPROOF_TEST_DEVICE", &self.device);
-        if self.package.is_empty() {
+        let on_gpu = backend != "flex";
+        let packages: Vec<&str> = match &self.package[..] {
+            [] if on_gpu => WITH_DEVICE_TESTS.to_vec(),
+            given => given.iter().map(String::as_str).collect(),
+        };
+        if packages.is_empty() {
             command.arg("--workspace");
         }
-        for package in &self.package {
+        for package in packages {
             command.args(["--package", package]);
         }
-        if backend != "flex" {
-            command.args(["--features", &format!("fireproof-tensor/{backend}")]);
+        if on_gpu {
+            // The kernels as CUDA C++ too: whatever compiles for one GPU should compile for all.
+            command.args(["--features", &format!("{backend},fireproof-tensor/cuda-source"), "--test", "device"]);
         }
         command.arg("--");
         if self.full {

@@ -1,6 +1,6 @@
 //! Pooling and padding; no parameters.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use fireproof_tensor::ops;
 
 /// Maximum over `kernel × kernel` windows, padded by `−∞`: `[N, C, H, W]` → `[N, C, (H + 2p − k) / s + 1, …]`.
@@ -25,7 +25,7 @@ pub fn pad_to_multiple(mut x: Tensor<4>, multiple: usize) -> Tensor<4> {
         let missing = dims[axis].next_multiple_of(multiple) - dims[axis];
         if missing > 0 {
             dims[axis] = missing;
-            let zeros = Tensor::zeros(dims, &x.device());
+            let zeros = Tensor::<4>::zeros(dims, &x.device()).cast(FloatDType::from(x.dtype()));
             x = Tensor::cat(vec![x, zeros], axis);
         }
     }

@@ -1,14 +1,20 @@
 //! ReLU and PReLU.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, activation};
 use burn_flex::FlexTensor;
 use fireproof_kernels::{activation as kernel, add};
 
-use super::flex::{self, FlexOp};
+use super::{
+    DeviceOp, flex,
+    footprint::{self, count},
+};
 
 /// `max(0, x)` of any tensor `[N, C, H, W]`; NaN stays NaN.
 pub fn relu(x: Tensor<4>) -> Tensor<4> {
-    if flex::on_flex(&x) { flex::apply(x.into_dispatch(), None, None, Relu) } else { activation::relu(x) }
+    let read = count(&x);
+    let out = if flex::on_flex(&x) { flex::apply(x.into_dispatch(), None, None, Relu) } else { activation::relu(x) };
+    footprint::note("ReLU", [1, 1], read, [read, 0], out)
 }
 
 /// `max(0, a + b)` of two tensors of one shape, in one pass: the end of a residual block.
@@ -17,20 +23,24 @@ pub fn relu(x: Tensor<4>) -> Tensor<4> {
 /// If the shapes differ.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     assert_eq!(a.dims(), b.dims(), "the two terms of a sum");
-    if flex::on_flex(&a) {
+    let read = count(&a);
+    let out = if flex::on_flex(&a) {
         flex::apply(a.into_dispatch(), Some(b.into_dispatch()), None, AddRelu)
     } else {
         activation::relu(a + b)
-    }
+    };
+    footprint::note("sum with ReLU", [2, 1], 2 * read, [2 * read, 0], out)
 }
 
 /// `x` where it is positive, else the channel's slope times `x`: `x [N, C, H, W]`, `slopes [C]`. Slopes may be negative.
 pub fn prelu(x: Tensor<4>, slopes: Tensor<1>) -> Tensor<4> {
-    if flex::on_flex(&x) {
+    let read = count(&x);
+    let out = if flex::on_flex(&x) {
         flex::apply(x.into_dispatch(), Some(slopes.into_dispatch()), None, PRelu)
     } else {
         activation::prelu(x, slopes)
-    }
+    };
+    footprint::note("PReLU", [1, 1], 2 * read, [read, 0], out)
 }
 
 /// `x` where it is positive, else `slope · x`: `x [N, C, H, W]`.
@@ -42,7 +52,7 @@ pub fn leaky_relu(x: Tensor<4>, slope: f32) -> Tensor<4> {
 #[derive(Debug)]
 struct Relu;
 
-impl FlexOp for Relu {
+impl DeviceOp<Flex> for Relu {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let output = flex::changed(inputs[0].clone(), kernel::relu);
         (output.clone(), vec![output])
@@ -56,7 +66,7 @@ impl FlexOp for Relu {
 #[derive(Debug)]
 struct AddRelu;
 
-impl FlexOp for AddRelu {
+impl DeviceOp<Flex> for AddRelu {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let [a, b] = [0, 1].map(|i| flex::contiguous(&inputs[i]));
         let output = flex::written(flex::dims::<4>(&a), |out| add::add_relu(flex::numbers(&a), flex::numbers(&b), out));
@@ -77,7 +87,7 @@ pub(super) fn through_relu(grad: FlexTensor, output: &FlexTensor) -> FlexTensor 
 #[derive(Debug)]
 struct PRelu;
 
-impl FlexOp for PRelu {
+impl DeviceOp<Flex> for PRelu {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let x = flex::contiguous(&inputs[0]);
         let slopes = flex::contiguous(&inputs[1]);

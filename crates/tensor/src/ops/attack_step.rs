@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 use fireproof_kernels::attack_step::sign_step;
 
+#[cfg(feature = "cube")]
+use super::cube;
 use super::flex;
 use crate::{Norm, norm::per_sample};
 
@@ -29,10 +31,47 @@ pub fn attack_step(
             sign_step(images, clean, direction, flex::numbers(&step), flex::numbers(&epsilon), [low, high]);
         }));
     }
+    #[cfg(feature = "cube")]
+    if norm == Norm::Linf && cube::on_cube(&current) && !current.is_autodiff() {
+        return sign_step_on_gpu(&current, &direction, clean, step, epsilon, [low, high]);
+    }
+    composition(current, direction, clean, norm, step, epsilon, [low, high])
+}
+
+/// The same from Burn's primitives.
+pub(crate) fn composition(
+    current: Tensor<4>,
+    direction: Tensor<4>,
+    clean: &Tensor<4>,
+    norm: Norm,
+    step: &Tensor<1>,
+    epsilon: &Tensor<1>,
+    [low, high]: [f32; 2],
+) -> Tensor<4> {
     let direction = if norm == Norm::Linf { direction.sign() } else { direction };
     let moved = current + direction * per_sample(step);
     let delta = norm.project(moved - clean.clone(), epsilon);
     (clean.clone() + delta).clamp(low, high)
+}
+
+#[cfg(feature = "cube")]
+fn sign_step_on_gpu(
+    current: &Tensor<4>,
+    direction: &Tensor<4>,
+    clean: &Tensor<4>,
+    step: &Tensor<1>,
+    epsilon: &Tensor<1>,
+    [low, high]: [f32; 2],
+) -> Tensor<4> {
+    let from = cube::primitive(current);
+    let out = cube::empty(&from, current.dims());
+    let (count, dim) = cube::units(&from, current.dims().iter().product());
+    let [direction, clean] = [direction, clean].map(|x| cube::primitive(x).into_tensor_arg());
+    let [step, epsilon] = [step, epsilon].map(|x| cube::primitive(x).into_tensor_arg());
+    let (client, into) = (from.client.clone(), out.clone().into_tensor_arg());
+    let from = from.into_tensor_arg();
+    cube::attack_step::sign_step::launch(&client, count, dim, from, direction, clean, step, epsilon, into, low, high);
+    cube::tensor(out)
 }
 
 #[cfg(test)]

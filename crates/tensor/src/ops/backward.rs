@@ -1,9 +1,12 @@
 //! A backward pass that begins with a given gradient.
 
+use burn::backend::Flex;
 use burn::tensor::{Gradients, Tensor};
 use burn_flex::FlexTensor;
 
-use super::flex::{self, FlexOp};
+#[cfg(feature = "cube")]
+use super::cube;
+use super::{DeviceOp, flex};
 
 /// The gradients of `⟨output, cotangent⟩`, both `[N, C, H, W]`, with the plain `cotangent` held constant.
 ///
@@ -25,6 +28,11 @@ pub fn backward(output: Tensor<4>, cotangent: Tensor<4>) -> Gradients {
         let root: Tensor<1> = flex::apply(output.into_dispatch(), Some(cotangent.into_dispatch()), None, Root);
         return root.backward();
     }
+    #[cfg(feature = "cube")]
+    if cube::on_cube(&output) && cube::on_cube(&cotangent) && output.dims() == cotangent.dims() {
+        let root: Tensor<1> = cube::apply(output.into_dispatch(), gpu::Root(cube::primitive(&cotangent)));
+        return root.backward();
+    }
     (output * Tensor::from_inner(cotangent)).sum().backward()
 }
 
@@ -32,13 +40,34 @@ pub fn backward(output: Tensor<4>, cotangent: Tensor<4>) -> Gradients {
 #[derive(Debug)]
 struct Root;
 
-impl FlexOp for Root {
+impl DeviceOp<Flex> for Root {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         (flex::written([1], |number| number.fill(0.0)), vec![inputs[1].clone()])
     }
 
     fn backward(&self, _one: FlexTensor, kept: &[FlexTensor], _needed: &[bool]) -> Vec<Option<FlexTensor>> {
         vec![Some(kept[0].clone()), None]
+    }
+}
+
+#[cfg(feature = "cube")]
+mod gpu {
+    use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+
+    use super::{DeviceOp, cube};
+
+    /// The same; no kernel is launched, and its value is whatever the memory holds.
+    #[derive(Debug)]
+    pub(super) struct Root(pub(super) CubeTensor);
+
+    impl DeviceOp<CubeBackend> for Root {
+        fn forward(&self, inputs: &[CubeTensor], _tracked: &[bool]) -> (CubeTensor, Vec<CubeTensor>) {
+            (cube::empty(&inputs[0], [1]), Vec::new())
+        }
+
+        fn backward(&self, _one: CubeTensor, _: &[CubeTensor], _: &[bool]) -> Vec<Option<CubeTensor>> {
+            vec![Some(self.0.clone())]
+        }
     }
 }
 

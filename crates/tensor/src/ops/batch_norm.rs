@@ -1,19 +1,26 @@
 //! Batch normalisation in training, and its frozen form, a scale and a shift a channel.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use fireproof_kernels::batch_norm as kernel;
 
-use super::flex::{self, FlexOp};
+use super::{
+    DeviceOp, flex,
+    footprint::{self, count},
+};
 use crate::host;
 
 /// `x · scale + shift` per channel: `x [N, C, H, W]`, `scale` and `shift` `[C]`. A frozen batch norm is this.
 pub fn scale_shift(x: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>) -> Tensor<4> {
-    if flex::on_flex(&x) && !scale.is_tracked() && !shift.is_tracked() {
-        return flex::apply(x.into_dispatch(), Some(scale.into_dispatch()), Some(shift.into_dispatch()), ScaleShift);
-    }
-    let row = |v: Tensor<1>| v.reshape([1, -1, 1, 1]);
-    x * row(scale) + row(shift)
+    let read = count(&x);
+    let out = if flex::on_flex(&x) && !scale.is_tracked() && !shift.is_tracked() {
+        flex::apply(x.into_dispatch(), Some(scale.into_dispatch()), Some(shift.into_dispatch()), ScaleShift)
+    } else {
+        let row = |v: Tensor<1>| v.reshape([1, -1, 1, 1]);
+        x * row(scale) + row(shift)
+    };
+    footprint::note("scale and shift", [2, 1], 2 * read, [read, 0], out)
 }
 
 /// Normalises with the batch's own statistics: the result, and mean and biased variance `[C]` (plain tensors).
@@ -41,7 +48,7 @@ pub fn batch_norm_train(
 #[derive(Debug)]
 struct ScaleShift;
 
-impl FlexOp for ScaleShift {
+impl DeviceOp<Flex> for ScaleShift {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let [x, scale, shift] = [0, 1, 2].map(|i| flex::contiguous(&inputs[i]));
         let size = flex::dims::<4>(&x);
@@ -66,7 +73,7 @@ impl FlexOp for ScaleShift {
 #[derive(Debug)]
 struct Statistics;
 
-impl FlexOp for Statistics {
+impl DeviceOp<Flex> for Statistics {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let x = flex::contiguous(&inputs[0]);
         let [n, channels, ..] = flex::dims::<4>(&x);
@@ -90,7 +97,7 @@ struct Normalise {
     epsilon: f64,
 }
 
-impl FlexOp for Normalise {
+impl DeviceOp<Flex> for Normalise {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let [x, weight, bias] = [0, 1, 2].map(|i| flex::contiguous(&inputs[i]));
         let (gamma, beta) = (flex::numbers(&weight), flex::numbers(&bias));

@@ -1,10 +1,14 @@
 //! Concatenation of channels.
 
+use burn::backend::Flex;
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use fireproof_kernels::parallel;
 
-use super::flex::{self, FlexOp};
+use super::{
+    DeviceOp, flex,
+    footprint::{self, count},
+};
 
 /// `[N, Cᵢ, H, W]` one behind the other: `[N, Σ Cᵢ, H, W]`.
 ///
@@ -19,6 +23,11 @@ pub fn concat(mut parts: Vec<Tensor<4>>) -> Tensor<4> {
     if parts.len() == 1 {
         return parts.remove(0);
     }
+    let read = parts.iter().map(count).sum();
+    footprint::note("concatenation", [1, 1], 0, [read, 0], joined(parts))
+}
+
+fn joined(mut parts: Vec<Tensor<4>>) -> Tensor<4> {
     if !parts.iter().all(flex::on_flex) {
         return Tensor::cat(parts, 1);
     }
@@ -43,7 +52,7 @@ fn places(parts: &[FlexTensor]) -> Vec<(usize, usize)> {
     parts.iter().map(place).collect()
 }
 
-impl FlexOp for Concat {
+impl DeviceOp<Flex> for Concat {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let [n, _, height, width] = flex::dims(&inputs[0]);
         let channels = inputs.iter().map(|part| flex::dims::<4>(part)[1]).sum();

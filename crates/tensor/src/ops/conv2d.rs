@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use burn::backend::Flex;
 use burn::tensor::{
     Tensor, activation, module,
     ops::{ConvOptions, ConvTransposeOptions},
@@ -17,8 +18,10 @@ use fireproof_kernels::{
 };
 
 use super::{
+    DeviceOp,
     activation::through_relu,
-    flex::{self, FlexOp},
+    flex,
+    footprint::{self, count},
 };
 
 /// Stride, padding, dilation and groups of a convolution; square and symmetric, which is all that our networks use.
@@ -117,14 +120,24 @@ pub fn conv2d_fused(
     activation: Activation,
     cache: &WeightCache,
 ) -> Tensor<4> {
-    if flex::on_flex(&x) {
-        return run(x, weight, bias, Convolution { options, activation, transposed: false, cache: cache.clone() });
-    }
-    let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = options;
-    let out = module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups));
+    let (read, parameters) = (count(&x), count(&weight) + bias.as_ref().map_or(0, count));
+    let [_, taps @ ..] = weight.dims();
+    let products: usize = taps.iter().product();
+    let out = if flex::on_flex(&x) {
+        run(x, weight, bias, Convolution { options, activation, transposed: false, cache: cache.clone() })
+    } else {
+        let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = options;
+        let out = module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups));
+        match activation {
+            Activation::None => out,
+            Activation::Relu => activation::relu(out),
+        }
+    };
+    let (made, kernels) = (count(&out), [1, 1]);
+    let out = footprint::note("convolution", kernels, 2 * products * made, [read, parameters], out);
     match activation {
         Activation::None => out,
-        Activation::Relu => activation::relu(out),
+        Activation::Relu => footprint::note("ReLU", kernels, made, [made, 0], out),
     }
 }
 
@@ -141,12 +154,20 @@ pub fn conv2d_residual(
     cache: &WeightCache,
 ) -> Tensor<4> {
     if flex::on_flex(&x) {
+        let (read, parameters) = (count(&x), count(&weight) + count(&bias));
+        let [_, products @ ..] = weight.dims();
+        let products: usize = products.iter().product();
         let activation = Activation::Relu;
         let convolution = Convolution { options, activation, transposed: false, cache: cache.clone() };
         let inputs = vec![x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch(), residual.into_dispatch()];
-        return flex::apply_all(inputs, convolution);
+        let out = flex::apply_all(inputs, convolution);
+        let made = count(&out);
+        let out = footprint::note("convolution", [1, 1], 2 * products * made, [read, parameters], out);
+        return footprint::note("sum with ReLU", [2, 1], 2 * made, [2 * made, 0], out);
     }
-    activation::relu(conv2d_fused(x, weight, Some(bias), options, Activation::None, cache) + residual)
+    let sum = conv2d_fused(x, weight, Some(bias), options, Activation::None, cache) + residual;
+    let made = count(&sum);
+    footprint::note("sum with ReLU", [2, 1], 2 * made, [2 * made, 0], activation::relu(sum))
 }
 
 /// `x [N, Ci, H, W]`, `weight [Ci, Co, K, K]` → `[N, Co, (H − 1)·stride + K, …]`: the transpose of [`conv2d`] without padding.
@@ -160,13 +181,18 @@ pub fn conv_transpose2d(
     stride: usize,
     cache: &WeightCache,
 ) -> Tensor<4> {
-    if flex::on_flex(&x) {
+    let (read, parameters) = (count(&x), count(&weight) + bias.as_ref().map_or(0, count));
+    let [_, products @ ..] = weight.dims();
+    let operations = 2 * read * products.iter().product::<usize>();
+    let out = if flex::on_flex(&x) {
         let options = Conv2dOptions { stride, ..Conv2dOptions::default() };
         let activation = Activation::None;
-        return run(x, weight, bias, Convolution { options, activation, transposed: true, cache: cache.clone() });
-    }
-    let options = ConvTransposeOptions::new([stride, stride], [0, 0], [0, 0], [1, 1], 1);
-    module::conv_transpose2d(x, weight, bias, options)
+        run(x, weight, bias, Convolution { options, activation, transposed: true, cache: cache.clone() })
+    } else {
+        let options = ConvTransposeOptions::new([stride, stride], [0, 0], [0, 0], [1, 1], 1);
+        module::conv_transpose2d(x, weight, bias, options)
+    };
+    footprint::note("transposed convolution", [1, 1], operations, [read, parameters], out)
 }
 
 fn run(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, convolution: Convolution) -> Tensor<4> {
@@ -260,7 +286,7 @@ impl Convolution {
     }
 }
 
-impl FlexOp for Convolution {
+impl DeviceOp<Flex> for Convolution {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         // Weights with a gradient change with every step.
         let output = self.result(inputs, !tracked[1]);

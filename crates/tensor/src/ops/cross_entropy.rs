@@ -1,13 +1,13 @@
 //! Per-pixel cross-entropy over the class axis of logits in `[N, K, H, W]`, with its gradient in closed form.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, activation::log_softmax};
 use burn_flex::FlexTensor;
 use fireproof_kernels::cross_entropy as kernel;
 
-use super::{
-    flex::{self, FlexOp},
-    image_sums,
-};
+#[cfg(feature = "cube")]
+use super::cube;
+use super::{DeviceOp, flex, image_sums};
 use crate::Targets;
 
 /// Cross-entropy of every pixel, `[N, H, W]`; void pixels are 0. Differentiable in `logits`.
@@ -17,6 +17,10 @@ use crate::Targets;
 pub fn cross_entropy(logits: Tensor<4>, targets: &Targets) -> Tensor<3> {
     if targets.soft().is_none() && flex::on_flex(&logits) {
         return flex::apply(logits.into_dispatch(), None, None, Loss { labels: flex::labels(targets) });
+    }
+    #[cfg(feature = "cube")]
+    if targets.soft().is_none() && cube::on_cube(&logits) {
+        return cube::apply(logits.into_dispatch(), gpu::Loss::new(targets));
     }
     let [n, k, height, width] = logits.dims();
     let log_p = log_softmax(logits, 1);
@@ -39,13 +43,25 @@ pub struct WeightedCrossEntropy {
 /// Weighted cross-entropy of each image and the gradient at the logits, without autodiff.
 ///
 /// `weights` `[N, H, W]` are constants (the weight map of an attack), `None` is one everywhere. The gradient is
-/// `weight · (Σ_k t_k · softmax(z) − t)` with the label map `t`. On Flex everything is one pass over the logits.
+/// `weight · (Σ_k t_k · softmax(z) − t)` with the label map `t`. On Flex and on GPUs everything is one pass over the logits.
 pub fn weighted_cross_entropy(
     logits: &Tensor<4>,
     targets: &Targets,
     weights: Option<&Tensor<3>>,
 ) -> WeightedCrossEntropy {
-    if targets.soft().is_some() || !flex::on_flex(logits) || logits.is_autodiff() {
+    if targets.soft().is_some() || logits.is_autodiff() {
+        return composition(logits, targets, weights);
+    }
+    #[cfg(feature = "cube")]
+    if cube::on_cube(logits) {
+        let map = weights.unwrap_or_else(|| targets.valid());
+        let (pixels, gradient) = gpu::Loss::new(targets).with_gradient(cube::primitive(logits), cube::primitive(map));
+        let pixels: Tensor<3> = cube::tensor(pixels);
+        let plain = image_sums(pixels.clone());
+        let loss = weights.map_or_else(|| plain.clone(), |w| image_sums(pixels * w.clone()));
+        return WeightedCrossEntropy { loss, plain, gradient: cube::tensor(gradient) };
+    }
+    if !flex::on_flex(logits) {
         return composition(logits, targets, weights);
     }
     let [n, k, height, width] = logits.dims();
@@ -62,7 +78,7 @@ pub fn weighted_cross_entropy(
 }
 
 /// The same from Burn's primitives.
-fn composition(logits: &Tensor<4>, targets: &Targets, weights: Option<&Tensor<3>>) -> WeightedCrossEntropy {
+pub(crate) fn composition(logits: &Tensor<4>, targets: &Targets, weights: Option<&Tensor<3>>) -> WeightedCrossEntropy {
     let [n, k, height, width] = logits.dims();
     let log_p = log_softmax(logits.clone(), 1);
     let map = targets.soft().cloned().unwrap_or_else(|| targets.one_hot(k));
@@ -82,7 +98,7 @@ struct Loss {
     labels: FlexTensor,
 }
 
-impl FlexOp for Loss {
+impl DeviceOp<Flex> for Loss {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let logits = flex::contiguous(&inputs[0]);
         let [n, k, height, width] = flex::dims(&logits);
@@ -100,6 +116,55 @@ impl FlexOp for Loss {
             kernel::backward(flex::numbers(logits), k, labels, n, weights, out);
         });
         vec![Some(gradient)]
+    }
+}
+
+#[cfg(feature = "cube")]
+mod gpu {
+    use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+
+    use super::{super::cube::cross_entropy as kernel, DeviceOp, Targets, cube};
+
+    /// The loss of every pixel, as on Flex.
+    #[derive(Debug)]
+    pub(super) struct Loss {
+        labels: CubeTensor,
+    }
+
+    impl Loss {
+        pub(super) fn new(targets: &Targets) -> Self {
+            Self { labels: cube::integers(targets.labels()) }
+        }
+
+        /// The losses, and the gradient of their sum weighted by `weights`.
+        pub(super) fn with_gradient(&self, logits: CubeTensor, weights: CubeTensor) -> (CubeTensor, CubeTensor) {
+            let [n, k, height, width] = cube::dims(&logits);
+            let loss = cube::empty(&logits, [n, height, width]);
+            let gradient = cube::empty(&logits, [n, k, height, width]);
+            let (count, dim) = cube::units(&logits, n * height * width);
+            let client = logits.client.clone();
+            let [logits, labels, weights, values, out] =
+                [logits, self.labels.clone(), weights, loss.clone(), gradient.clone()].map(CubeTensor::into_tensor_arg);
+            kernel::loss_and_gradient::launch(&client, count, dim, logits, labels, weights, values, out);
+            (loss, gradient)
+        }
+    }
+
+    impl DeviceOp<CubeBackend> for Loss {
+        fn forward(&self, inputs: &[CubeTensor], tracked: &[bool]) -> (CubeTensor, Vec<CubeTensor>) {
+            let logits = &inputs[0];
+            let [n, _, height, width] = cube::dims(logits);
+            let loss = cube::empty(logits, [n, height, width]);
+            let (count, dim) = cube::units(logits, n * height * width);
+            let [values, labels, out] =
+                [logits.clone(), self.labels.clone(), loss.clone()].map(CubeTensor::into_tensor_arg);
+            kernel::loss::launch(&logits.client, count, dim, values, labels, out);
+            (loss, if tracked[0] { vec![logits.clone()] } else { Vec::new() })
+        }
+
+        fn backward(&self, grad: CubeTensor, kept: &[CubeTensor], _needed: &[bool]) -> Vec<Option<CubeTensor>> {
+            vec![Some(self.with_gradient(kept[0].clone(), grad).1)]
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Max and average pooling.
 
+use burn::backend::Flex;
 use burn::tensor::{
     DType, Shape, Tensor, module,
     ops::{AvgPoolOptions, MaxPoolOptions},
@@ -11,18 +12,17 @@ use fireproof_kernels::{
     pool::{self as kernel, PoolShape},
 };
 
-use super::flex::{self, FlexOp};
+use super::{
+    DeviceOp, flex,
+    footprint::{self, count},
+};
 
 /// The largest value of each window: `[N, C, H, W]` → `[N, C, Ho, Wo]`, sizes rounded down. Padding never wins.
 ///
 /// # Panics
 /// If a window is larger than the padded input or padding exceeds half a window.
 pub fn max_pool2d(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
-    if flex::on_flex(&x) {
-        flex::apply(x.into_dispatch(), None, None, Pool { maximum: true, kernel, stride, padding })
-    } else {
-        burns(x, true, kernel, stride, padding)
-    }
+    pooled(x, Pool { maximum: true, kernel, stride, padding })
 }
 
 /// The mean of each window, padding counted as zeros (PyTorch's default).
@@ -30,11 +30,19 @@ pub fn max_pool2d(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) ->
 /// # Panics
 /// As [`max_pool2d`].
 pub fn avg_pool2d(x: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
-    if flex::on_flex(&x) {
-        flex::apply(x.into_dispatch(), None, None, Pool { maximum: false, kernel, stride, padding })
+    pooled(x, Pool { maximum: false, kernel, stride, padding })
+}
+
+fn pooled(x: Tensor<4>, pool: Pool) -> Tensor<4> {
+    let Pool { maximum, kernel, stride, padding } = pool;
+    let read = count(&x);
+    let out = if flex::on_flex(&x) {
+        flex::apply(x.into_dispatch(), None, None, pool)
     } else {
-        burns(x, false, kernel, stride, padding)
-    }
+        burns(x, maximum, kernel, stride, padding)
+    };
+    let operations = kernel * kernel * count(&out);
+    footprint::note("pooling", [1, 1], operations, [read, 0], out)
 }
 
 /// The mean over a grid of `bins × bins` windows that cover the image, as in PyTorch: `[N, C, H, W]` → `[N, C, bins, bins]`.
@@ -51,7 +59,7 @@ struct Adaptive {
     bins: usize,
 }
 
-impl FlexOp for Adaptive {
+impl DeviceOp<Flex> for Adaptive {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let x = flex::contiguous(&inputs[0]);
         let [n, channels, height, width] = flex::dims(&x);
@@ -82,7 +90,7 @@ fn burns(x: Tensor<4>, maximum: bool, kernel: usize, stride: usize, padding: usi
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Pool {
     maximum: bool,
     kernel: usize,
@@ -97,7 +105,7 @@ impl Pool {
     }
 }
 
-impl FlexOp for Pool {
+impl DeviceOp<Flex> for Pool {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let x = flex::contiguous(&inputs[0]);
         let [n, channels, ..] = flex::dims::<4>(&x);

@@ -1,43 +1,28 @@
 //! Operations with a kernel of their own on Flex.
 //!
-//! An operation says how to compute its result and its gradients from Flex's tensors ([`FlexOp`]); the way through Burn's
-//! dispatch and autodiff is written once, here.
+//! An operation says how to compute its result and its gradients from Flex's tensors ([`DeviceOp`]); the way through Burn's
+//! dispatch is written once, here.
 
 mod buffer;
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use burn::backend::{
-    Autodiff, Backend, Dispatch, DispatchTensor, Flex,
-    autodiff::{
-        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-        grads::Gradients,
-        ops::{Backward, NodeGuard, Ops, OpsKind},
-    },
-    backend_extension,
-    tensor::FloatTensor,
+    Autodiff, Backend, Dispatch, DispatchTensor, Flex, autodiff::checkpoint::strategy::CheckpointStrategy,
+    backend_extension, tensor::FloatTensor,
 };
 use burn::tensor::{BackendPrimitive, DType, Device, Shape, Tensor, kind::Basic};
 use burn_flex::{FlexTensor, Layout};
 
+use super::device_op::{DeviceOp, on_tape};
 use crate::Targets;
-
-/// A differentiable operation of Flex's tensors.
-pub trait FlexOp: Debug + Send + Sync + 'static {
-    /// The result, and what [`backward`](FlexOp::backward) will read. `tracked` says which inputs may get a gradient; where
-    /// none does, nothing need be kept.
-    fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>);
-
-    /// The gradient at each input with `needed`, for a gradient `grad` at the result.
-    fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>>;
-}
 
 /// Runs `op` on one to three tensors of any rank that are on Flex, with or without autodiff.
 pub(super) fn apply<const D: usize>(
     first: DispatchTensor,
     second: Option<DispatchTensor>,
     third: Option<DispatchTensor>,
-    op: impl FlexOp,
+    op: impl DeviceOp<Flex>,
 ) -> Tensor<D> {
     apply_all([Some(first), second, third].into_iter().flatten().collect(), op)
 }
@@ -49,8 +34,8 @@ pub(super) const MOST_INPUTS: usize = 5;
 ///
 /// # Panics
 /// With no tensor or more of them.
-pub(super) fn apply_all<const D: usize>(inputs: Vec<DispatchTensor>, op: impl FlexOp) -> Tensor<D> {
-    let op: Arc<dyn FlexOp> = Arc::new(op);
+pub(super) fn apply_all<const D: usize>(inputs: Vec<DispatchTensor>, op: impl DeviceOp<Flex>) -> Tensor<D> {
+    let op: Arc<dyn DeviceOp<Flex>> = Arc::new(op);
     let count = inputs.len();
     let mut inputs = inputs.into_iter();
     let mut next = || inputs.next().expect("as many tensors as were counted");
@@ -73,15 +58,15 @@ pub(super) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
 #[backend_extension(Flex, Autodiff)]
 pub trait FlexOps: Backend {
     /// An operation of one tensor.
-    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self>;
+    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn DeviceOp<Flex>>) -> FloatTensor<Self>;
     /// An operation of two tensors.
-    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self>;
+    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn DeviceOp<Flex>>) -> FloatTensor<Self>;
     /// An operation of three tensors.
     fn flex_op_3(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self>;
     /// An operation of four tensors.
     fn flex_op_4(
@@ -89,7 +74,7 @@ pub trait FlexOps: Backend {
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self>;
     /// An operation of five tensors.
     fn flex_op_5(
@@ -98,24 +83,30 @@ pub trait FlexOps: Backend {
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
         e: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self>;
 }
 
 impl FlexOps for Flex {
-    fn flex_op_1(a: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+    fn flex_op_1(a: FlexTensor, op: Arc<dyn DeviceOp<Flex>>) -> FlexTensor {
         op.forward(&[a], &[false]).0
     }
 
-    fn flex_op_2(a: FlexTensor, b: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+    fn flex_op_2(a: FlexTensor, b: FlexTensor, op: Arc<dyn DeviceOp<Flex>>) -> FlexTensor {
         op.forward(&[a, b], &[false; 2]).0
     }
 
-    fn flex_op_3(a: FlexTensor, b: FlexTensor, c: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+    fn flex_op_3(a: FlexTensor, b: FlexTensor, c: FlexTensor, op: Arc<dyn DeviceOp<Flex>>) -> FlexTensor {
         op.forward(&[a, b, c], &[false; 3]).0
     }
 
-    fn flex_op_4(a: FlexTensor, b: FlexTensor, c: FlexTensor, d: FlexTensor, op: Arc<dyn FlexOp>) -> FlexTensor {
+    fn flex_op_4(
+        a: FlexTensor,
+        b: FlexTensor,
+        c: FlexTensor,
+        d: FlexTensor,
+        op: Arc<dyn DeviceOp<Flex>>,
+    ) -> FlexTensor {
         op.forward(&[a, b, c, d], &[false; 4]).0
     }
 
@@ -125,53 +116,28 @@ impl FlexOps for Flex {
         c: FlexTensor,
         d: FlexTensor,
         e: FlexTensor,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FlexTensor {
         op.forward(&[a, b, c, d, e], &[false; 5]).0
     }
 }
 
-/// What the backward pass of an operation on the tape reads.
-#[derive(Clone, Debug)]
-struct Kept {
-    op: Arc<dyn FlexOp>,
-    tensors: Vec<FlexTensor>,
-}
-
-#[derive(Debug)]
-struct Rule;
-
-impl<const N: usize> Backward<Flex, N> for Rule {
-    type State = Kept;
-
-    fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let needed = ops.parents.each_ref().map(Option::is_some);
-        let gradients = ops.state.op.backward(grad, &ops.state.tensors, &needed);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let (Some(node), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(node.id, gradient);
-            }
-        }
-    }
-}
-
 impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
-    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self> {
-        on_tape::<C, 1>([a], op)
+    fn flex_op_1(a: FloatTensor<Self>, op: Arc<dyn DeviceOp<Flex>>) -> FloatTensor<Self> {
+        on_tape::<Flex, C, 1>([a], op)
     }
 
-    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn FlexOp>) -> FloatTensor<Self> {
-        on_tape::<C, 2>([a, b], op)
+    fn flex_op_2(a: FloatTensor<Self>, b: FloatTensor<Self>, op: Arc<dyn DeviceOp<Flex>>) -> FloatTensor<Self> {
+        on_tape::<Flex, C, 2>([a, b], op)
     }
 
     fn flex_op_3(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self> {
-        on_tape::<C, 3>([a, b, c], op)
+        on_tape::<Flex, C, 3>([a, b, c], op)
     }
 
     fn flex_op_4(
@@ -179,9 +145,9 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self> {
-        on_tape::<C, 4>([a, b, c, d], op)
+        on_tape::<Flex, C, 4>([a, b, c, d], op)
     }
 
     fn flex_op_5(
@@ -190,23 +156,9 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
         e: FloatTensor<Self>,
-        op: Arc<dyn FlexOp>,
+        op: Arc<dyn DeviceOp<Flex>>,
     ) -> FloatTensor<Self> {
-        on_tape::<C, 5>([a, b, c, d, e], op)
-    }
-}
-
-fn on_tape<C: CheckpointStrategy, const N: usize>(
-    inputs: [FloatTensor<Autodiff<Flex, C>>; N],
-    op: Arc<dyn FlexOp>,
-) -> FloatTensor<Autodiff<Flex, C>> {
-    let tracked = inputs.each_ref().map(|input| input.is_tracked());
-    let nodes: [NodeGuard; N] = inputs.each_ref().map(|input| input.node());
-    let inputs = inputs.map(|input| input.into_primitive());
-    let (output, tensors) = op.forward(&inputs, &tracked);
-    match Backward::<Flex, N>::prepare::<C>(Rule, nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(Kept { op, tensors }, output),
-        OpsKind::UnTracked(prepared) => prepared.finish(output),
+        on_tape::<Flex, C, 5>([a, b, c, d, e], op)
     }
 }
 
