@@ -48,6 +48,9 @@ pub struct AttackConfig {
     pub options: BTreeMap<String, String>,
 }
 
+/// The radius of an attack that does not say otherwise, in ℓ∞.
+const RADIUS: f32 = 8.0 / 255.0;
+
 impl AttackConfig {
     /// The defaults of a registered attack.
     ///
@@ -57,7 +60,7 @@ impl AttackConfig {
         let mut config = Self {
             name: name.to_string(),
             norm: Norm::Linf,
-            epsilon: 8.0 / 255.0,
+            epsilon: RADIUS,
             unit: Unit::Pixel,
             step_size: None,
             steps: 10,
@@ -70,6 +73,20 @@ impl AttackConfig {
         };
         (registry::find(name)?.defaults)(&mut config);
         Ok(config)
+    }
+
+    /// Refuses any other unit than pixels.
+    pub(crate) fn in_pixels(&self) -> Result<()> {
+        match self.unit {
+            Unit::Pixel => Ok(()),
+            other => Err(self.setting("unit", other, "pixel")),
+        }
+    }
+
+    /// Whether the method has a radius of its own, which an evaluation's common radius is not meant for: a patch may look like
+    /// anything, C&W's ball is ℓ2. To be asked of defaults.
+    pub fn has_own_radius(&self) -> bool {
+        self.norm != Norm::Linf || self.epsilon != RADIUS
     }
 
     /// The step size in use: the given one, else 0.01 (ℓ∞ in pixels, never more than ε) or 0.4 ε (ℓ2, and all normalised

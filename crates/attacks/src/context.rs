@@ -1,7 +1,7 @@
 //! What a single run is told besides the model and the data.
 
 use burn::tensor::Tensor;
-use fireproof_tensor::{Batch, Targets};
+use fireproof_tensor::{Batch, Targets, Victim};
 
 use crate::{Error, Result};
 
@@ -31,6 +31,8 @@ pub struct Context<'a> {
     pub start: Option<&'a Tensor<4>>,
     /// A target map of any kind: makes the attack targeted, instead of the attack's own target.
     pub target: Option<&'a Targets>,
+    /// The model that [`Attack::source`](crate::Attack::source) asks for. Without one the victim is its own source.
+    pub source: Option<&'a dyn Victim>,
 }
 
 impl Context<'_> {

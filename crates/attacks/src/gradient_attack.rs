@@ -233,15 +233,8 @@ impl GradientAttack {
             found: "0".into(),
             expected: "at least 1".into(),
         })?;
-        let candidates = Vec::new();
-        let found = Adversarial {
-            images,
-            candidates,
-            minimal: None,
-            trace: record.map(Recorder::finish),
-            passes: victim.passes(),
-        };
-        Ok((found, score))
+        let trace = record.map(Recorder::finish);
+        Ok((Adversarial { trace, ..Adversarial::new(images, victim.passes()) }, score))
     }
 }
 

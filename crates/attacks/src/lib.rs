@@ -51,7 +51,7 @@ mod views;
 
 use fireproof_tensor::host;
 
-pub use attack::{Adversarial, Attack, Candidate, Minimal};
+pub use attack::{Adversarial, Attack, Candidate, Learns, Minimal, fit};
 pub use config::AttackConfig;
 pub use context::{Context, Observer, View};
 pub use error::{Error, Result};

@@ -54,6 +54,9 @@ pub fn list() -> Vec<&'static Registration> {
     all
 }
 
+/// The option that names the attack which another one is wrapped around.
+pub(crate) const INNER: &str = "attack";
+
 /// Builds a registered attack.
 ///
 /// # Errors
@@ -63,6 +66,11 @@ pub fn build(config: &AttackConfig) -> Result<Box<dyn Attack>> {
     let registration = find(&config.name)?;
     config.check()?;
     let mut options: Vec<&OptionSpec> = registration.options.iter().collect();
+    if options.iter().any(|o| o.name == INNER) {
+        // An attack around another one has that one's options too.
+        let inner = config.options.get(INNER).and_then(|name| find(name).ok());
+        options.extend(inner.map_or(&[][..], |inner| inner.options));
+    }
     if options.iter().any(|o| o.name == named::OPTION) {
         options.extend(named::options(config));
     }

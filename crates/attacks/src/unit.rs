@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use fireproof_tensor::{Batch, InUnit, Unit, Victim};
 
-use crate::{Adversarial, Attack, Candidate, Context, Minimal, Observer, Result, View};
+use crate::{Adversarial, Attack, AttackConfig, Candidate, Context, Learns, Minimal, Observer, Result, View};
 
 /// An attack with the unit of its settings; every attack that is built by name is one.
 ///
@@ -30,7 +30,9 @@ impl Attack for OfUnit {
         let start = context.start.map(|start| batch.convert(start.clone(), batch.unit, self.unit)).transpose()?;
         let observer = context.observer.map(|observer| Translated { observer, batch, of: self });
         let observer = observer.as_ref().map(|translated| translated as &dyn Observer);
-        let found = self.attack.run(&victim, &own, &Context { start: start.as_ref(), observer, ..*context })?;
+        let source = context.source.map(|source| InUnit::new(source, batch, self.unit, batch.unit)).transpose()?;
+        let source = source.as_ref().map(|source| source as &dyn Victim);
+        let found = self.attack.run(&victim, &own, &Context { start: start.as_ref(), observer, source, ..*context })?;
         let candidate = |one: Candidate| Candidate { images: self.back(batch, one.images), ..one };
         Ok(Adversarial {
             images: self.back(batch, found.images),
@@ -46,6 +48,23 @@ impl Attack for OfUnit {
 
     fn contains_shorter_runs(&self) -> bool {
         self.attack.contains_shorter_runs()
+    }
+
+    fn bounded(&self) -> bool {
+        self.attack.bounded()
+    }
+
+    fn source(&self) -> Option<&str> {
+        self.attack.source()
+    }
+
+    fn variants(&self) -> Vec<AttackConfig> {
+        self.attack.variants()
+    }
+
+    fn learns(&self) -> Option<&dyn Learns> {
+        // Those that learn know pixels only.
+        self.attack.learns()
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_report::RowKey;
 use safetensors::{Dtype, View};
 use serde::Deserialize;
@@ -263,6 +264,17 @@ pub fn save(path: &Path, tensors: &[(&str, &[usize], &[f32])]) -> Result<()> {
         ((*name).to_owned(), Raw { shape: shape.to_vec(), bytes: Cow::Owned(bytes(values)) })
     });
     write(path, tensors.collect())
+}
+
+/// The only tensor `[N, C, H, W]` of a file that [`save`] wrote.
+pub(crate) fn tensor(path: &Path, device: &Device) -> Result<Tensor<4>> {
+    let given = Given::open(path)?;
+    let entry = given.tensors.get(ONLY).filter(|entry| entry.dtype == "F32");
+    let shape: Option<[usize; 4]> = entry.and_then(|entry| entry.shape.clone().try_into().ok());
+    let shape = shape.ok_or_else(|| Error::file(path, format!("found no tensor '{ONLY}' F32 [N, C, H, W]")))?;
+    let all = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+    let values = floats(&all[given.start as usize..]);
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
 fn write<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {

@@ -140,7 +140,7 @@ impl Suite {
         // Clean, the gradient, and the logits by which the model is recognised, twice.
         let mut sum = Passes { forward: 4, backward: 1 };
         for (config, times) in self.runs() {
-            let passes = attack_cost(config, shape)?.0;
+            let passes = attack_cost(config, shape)?.each;
             // Each is scored by a pass of its own.
             sum = sum + Passes { forward: times * (passes.forward + 1), backward: times * passes.backward };
         }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use fireproof_attacks::{AttackConfig, Context, build};
-use fireproof_datasets::Dataset;
+use fireproof_datasets::{Dataset, Split};
 use fireproof_report::{Class, Header, Part, RowKey};
 use fireproof_tensor::{Affine, Batch, Counted, Passes, Unit, random::Stream, victim};
 use sha2::{Digest, Sha256};
 
-use crate::{Checks, Error, Result, Settings, Subject, Trial, adversarial::Given, settings::each_once};
+use crate::{
+    Checks, DataSettings, Error, Result, Selection, Settings, Subject, Trial, Weights, adversarial::Given,
+    settings::each_once,
+};
 
 /// Everything that is going to happen, in its order.
 ///
@@ -25,6 +28,10 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// The models.
     pub subjects: Vec<Subject>,
+    /// The models that transfer attacks look at, by the file's path as given.
+    pub sources: BTreeMap<String, Subject>,
+    /// Where attacks that learn from many images find them.
+    pub(crate) training: DataSettings,
     /// The images' data set.
     pub dataset: Box<dyn Dataset>,
     /// All randomness derives from the seed of a row; this is the first of them, and that of the checks.
@@ -57,6 +64,8 @@ pub struct Job {
     pub rows: Vec<(usize, usize)>,
     /// Passes that the job makes for each image.
     pub passes: Passes,
+    /// Passes by which it learns before the first image, if it does. Every shard learns for itself, so no row counts them.
+    pub learning: Passes,
 }
 
 impl Plan {
@@ -93,6 +102,9 @@ impl Plan {
             return Err(Error::setting("--unit", config.unit, expected));
         }
         let subjects = Subject::open_all(&settings.weights, dataset.as_ref())?;
+        let sources = sources(settings, dataset.as_ref())?;
+        let training = DataSettings { split: Split::Train, ..settings.data.clone() };
+        let learning = learning(settings, &training)?;
         let groups = groups(&settings.trials)?;
         let shape = (dataset.channels(), dataset.classes().len());
         let costs = groups.iter().map(|group| cost(&settings.trials, group, shape)).collect::<Result<Vec<_>>>()?;
@@ -108,14 +120,15 @@ impl Plan {
                         row_of[index] = rows.len();
                         rows.push(key(trial, facts, dataset.as_ref(), device, seed));
                     }
-                    for (group, passes) in groups.iter().zip(&costs).filter(|(group, _)| wanted(group.longest)) {
+                    for (group, cost) in groups.iter().zip(&costs).filter(|(group, _)| wanted(group.longest)) {
                         jobs.push(Job {
                             subject,
                             device: device.clone(),
                             trial: settings.trials[group.longest].clone(),
                             seed,
                             rows: group.rows.iter().map(|&(trial, steps)| (row_of[trial], steps)).collect(),
-                            passes: *passes,
+                            passes: cost.each,
+                            learning: cost.learning,
                         });
                     }
                 }
@@ -123,7 +136,7 @@ impl Plan {
         }
         let header = Header {
             version: env!("CARGO_PKG_VERSION").into(),
-            plan: described(settings, dataset.as_ref(), &images)?,
+            plan: described(settings, dataset.as_ref(), &images, (&sources, learning))?,
             weights: subjects.iter().map(|subject| (subject.weights.clone(), subject.sha256.clone())).collect(),
             classes: dataset.classes().len(),
             rows,
@@ -132,7 +145,7 @@ impl Plan {
         let classes = dataset.classes().iter();
         let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();
         let checks = settings.checks;
-        Ok(Self { header, jobs, images, classes, subjects, dataset, seed: first_seed, checks })
+        Ok(Self { header, jobs, images, classes, subjects, sources, training, dataset, seed: first_seed, checks })
     }
 
     /// Positions in [`images`](Plan::images) of those that this process evaluates: all, or those of its shard.
@@ -149,12 +162,18 @@ impl Plan {
     pub fn passes(&self) -> Passes {
         let images = self.own().len() as u64;
         let total = self.jobs.iter().fold(Passes::default(), |sum, job| sum + job.passes);
-        Passes { forward: total.forward * images, backward: total.backward * images }
+        let learning = self.jobs.iter().fold(Passes::default(), |sum, job| sum + job.learning);
+        Passes { forward: total.forward * images, backward: total.backward * images } + learning
     }
 }
 
 /// Settings that rows do not name, by the name of their option.
-fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]) -> Result<BTreeMap<String, String>> {
+fn described(
+    settings: &Settings,
+    dataset: &dyn Dataset,
+    images: &[PlannedImage],
+    (sources, learning): (&BTreeMap<String, Subject>, Option<String>),
+) -> Result<BTreeMap<String, String>> {
     let mut hash = Sha256::new();
     images.iter().for_each(|image| hash.update(format!("{} {}\n", image.id, image.name)));
     let list = format!("{} images, list {}", images.len(), &hex(&hash.finalize())[..12]);
@@ -186,6 +205,12 @@ fn described(settings: &Settings, dataset: &dyn Dataset, images: &[PlannedImage]
             }
             say(&mut plan, "steps", config.steps.to_string());
         }
+    }
+    if let Some(learning) = learning {
+        plan.insert("learning".into(), learning);
+    }
+    for source in sources.values() {
+        say(&mut plan, "source", source.sha256.clone());
     }
     for trial in &settings.trials {
         match trial {
@@ -248,8 +273,8 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         Trial::Clean => clean,
         Trial::Attack(config) => RowKey {
             attack: config.name.clone(),
-            norm: Some(config.norm.to_string()),
-            epsilon: Some(exact(config.epsilon)),
+            norm: bounded(config).then(|| config.norm.to_string()),
+            epsilon: bounded(config).then(|| exact(config.epsilon)),
             alpha: step_size(config),
             steps: config.steps as u32,
             restarts: config.restarts as u32,
@@ -261,6 +286,11 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         },
         Trial::Given { set, .. } => RowKey { attack: Given::attack_name(set), ..clean },
     }
+}
+
+/// Whether ε bounds what the attack does.
+pub(crate) fn bounded(config: &AttackConfig) -> bool {
+    build(config).is_ok_and(|attack| attack.bounded())
 }
 
 /// Options that are not the attack's defaults.
@@ -325,18 +355,69 @@ fn same_but_steps(a: &AttackConfig, b: &AttackConfig) -> bool {
     AttackConfig { steps: b.steps, ..a.clone() } == *b
 }
 
-/// Passes per image, at most: an attack that has nothing left to fool ends early. Each row is scored by one forward pass, and
-/// so is each run of an ensemble.
-fn cost(trials: &[Trial], group: &Rows, shape: (usize, usize)) -> Result<Passes> {
-    let scoring = Passes { forward: group.rows.len() as u64, backward: 0 };
-    let Trial::Attack(config) = &trials[group.longest] else { return Ok(scoring) };
-    let (passes, runs) = attack_cost(config, shape)?;
-    Ok(passes + scoring + Passes { forward: runs, backward: 0 })
+/// The images that attacks learn from, in words; `None` if none learns.
+fn learning(settings: &Settings, training: &DataSettings) -> Result<Option<String>> {
+    let mut most = 0;
+    for config in settings.trials.iter().filter_map(Trial::config) {
+        most = most.max(build(config)?.learns().map_or(0, |learns| learns.images()));
+    }
+    if most == 0 {
+        return Ok(None);
+    }
+    let data = DataSettings { selection: Selection::AtMost(most), ..training.clone() }.open()?;
+    let mut hash = Sha256::new();
+    (0..data.len()).for_each(|index| hash.update(format!("{} {}\n", data.id(index), data.sample_name(index))));
+    Ok(Some(format!("{}, {} images, list {}", data.split(), data.len(), &hex(&hash.finalize())[..12])))
 }
 
-/// Passes per image of an attack and runs that it tells of: it is run on a tiny image against a one-layer stand-in, which is
-/// never fooled everywhere and so makes as many passes as any model.
-pub(crate) fn attack_cost(config: &AttackConfig, (channels, classes): (usize, usize)) -> Result<(Passes, u64)> {
+/// The weights that transfer attacks look at.
+fn sources(settings: &Settings, dataset: &dyn Dataset) -> Result<BTreeMap<String, Subject>> {
+    let mut sources = BTreeMap::new();
+    for config in settings.trials.iter().filter_map(Trial::config) {
+        let attack = build(config)?;
+        let Some(path) = attack.source() else { continue };
+        if path.is_empty() {
+            let option = format!("--attack-option {}.source", config.name);
+            return Err(Error::setting(&option, "none", "the weights file of the model that the images are made for"));
+        }
+        if !sources.contains_key(path) {
+            let open = |overrides| {
+                let (inference, joined) = (Default::default(), Vec::new());
+                let file = Weights { path: path.into(), overrides, inference, joined };
+                Subject::open_all(&[file], dataset).map(|mut all| all.remove(0))
+            };
+            // What was said about the victims' files may hold for this one too, if it does not name its network itself.
+            let said = settings.weights[0].overrides.clone();
+            let source = open(Default::default()).or_else(|error| open(said).map_err(|_| error))?;
+            sources.insert(path.to_owned(), source);
+        }
+    }
+    Ok(sources)
+}
+
+/// What a job costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// For each image, at most.
+    pub(crate) each: Passes,
+    /// Before the first one.
+    pub(crate) learning: Passes,
+    /// Runs of an ensemble that the attack tells of.
+    pub(crate) runs: u64,
+}
+
+/// Passes at most: an attack that has nothing left to fool ends early. Each row is scored by one forward pass, and so is each
+/// run of an ensemble.
+fn cost(trials: &[Trial], group: &Rows, shape: (usize, usize)) -> Result<Cost> {
+    let scoring = Passes { forward: group.rows.len() as u64, backward: 0 };
+    let Trial::Attack(config) = &trials[group.longest] else { return Ok(Cost { each: scoring, ..Cost::default() }) };
+    let cost = attack_cost(config, shape)?;
+    Ok(Cost { each: cost.each + scoring + Passes { forward: cost.runs, backward: 0 }, ..cost })
+}
+
+/// What an attack costs without its scoring: it is run on a tiny image against a one-layer stand-in, which is never fooled
+/// everywhere and so makes as many passes as any model.
+pub(crate) fn attack_cost(config: &AttackConfig, (channels, classes): (usize, usize)) -> Result<Cost> {
     const SIDE: usize = 8;
     let device = Device::flex();
     let stream = Stream::new(&[0x706c_616e]);
@@ -349,9 +430,17 @@ pub(crate) fn attack_cost(config: &AttackConfig, (channels, classes): (usize, us
         Tensor::<1>::from_floats((0..classes).map(|class| 1.0 + class as f32).collect::<Vec<_>>().as_slice(), &device)
             .reshape([1, classes, 1, 1]);
     let stand_in = victim(|images: Tensor<4>| images.mean_dim(1).repeat_dim(1, classes) * scale.clone());
+    let mut attack = build(config)?;
+    let mut learning = Passes::default();
+    if let Some(learns) = attack.learns() {
+        let (learned, one) = learns.learn(&stand_in, std::slice::from_ref(&batch), &Context::new(0))?;
+        let images = learns.images() as u64;
+        learning = Passes { forward: one.forward * images, backward: one.backward * images };
+        attack = learns.with(learned)?;
+    }
     let counted = Counted::new(&stand_in);
-    let found = build(config)?.run(&counted, &batch, &Context::new(0))?;
-    Ok((counted.passes(), found.candidates.len() as u64))
+    let found = attack.run(&counted, &batch, &Context::new(0))?;
+    Ok(Cost { each: counted.passes(), learning, runs: found.candidates.len() as u64 })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -386,7 +475,7 @@ mod tests {
     fn passes_are_those_of_the_longest_run_and_one_a_row_to_score_it() {
         let trials = [trial("pgd", 3), trial("pgd", 10)];
         let groups = groups(&trials).unwrap();
-        let passes = cost(&trials, &groups[0], (3, 5)).unwrap();
+        let passes = cost(&trials, &groups[0], (3, 5)).unwrap().each;
         assert_eq!((passes.forward, passes.backward), (12, 10));
     }
 

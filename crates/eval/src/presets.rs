@@ -3,7 +3,10 @@
 use fireproof_attacks::{AttackConfig, Iterate};
 use fireproof_tensor::Unit;
 
-use crate::{Checks, Error, Result, settings::steps_of};
+use crate::{
+    Checks, Error, Result,
+    settings::{steps_of, variants},
+};
 
 /// A named choice of attacks and their settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,7 +77,7 @@ impl Entry {
         AttackConfig::new(self.attack).is_ok()
     }
 
-    /// One configuration a row; `epsilon` is the preset's radius, `steps` the user's numbers of steps, if any, and `adjust`
+    /// One configuration a row; `epsilon` is the preset's radius for attacks without one of their own, `steps` the user's numbers of steps, if any, and `adjust`
     /// sets what else the user said.
     ///
     /// # Errors
@@ -88,16 +91,17 @@ impl Entry {
         let default = AttackConfig::new(self.attack)?;
         let wanted = if steps.is_empty() { self.steps } else { steps };
         let one = |steps| {
+            let epsilon = if default.has_own_radius() { default.epsilon } else { epsilon };
             let mut config = AttackConfig { steps, epsilon, ..default.clone() };
             config.iterate = self.iterate.unwrap_or(config.iterate);
             config.step_size = self.step_size.or(config.step_size);
             config.options.extend(self.options.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
             adjust(&mut config)?;
             config.epsilon = self.epsilon.unwrap_or(config.epsilon);
-            fireproof_attacks::build(&config)?;
-            Ok(config)
+            variants(config)
         };
-        steps_of(&default, wanted).into_iter().map(one).collect()
+        let rows: Vec<Vec<AttackConfig>> = steps_of(&default, wanted).into_iter().map(one).collect::<Result<_>>()?;
+        Ok(rows.concat())
     }
 }
 

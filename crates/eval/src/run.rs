@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fireproof_attacks::{AttackConfig, Context, View, build};
-use fireproof_datasets::{Sample, batch};
-use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, sanity};
-use fireproof_tensor::{Batch, Counted, InUnit, Norm, Passes, Unit, Victim, host};
+use fireproof_attacks::{Attack, AttackConfig, Context, Learns, Minimal, Observer, View, build};
+use fireproof_datasets::{Mask, Sample, batch};
+use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, Smallest, sanity};
+use fireproof_tensor::{Batch, Counted, InUnit, Norm, Passes, Targets, Unit, VOID, Victim, host};
 
 use crate::adversarial::{Given, Keep};
 use crate::score::{Prediction, predict, values};
-use crate::{Error, Job, Plan, Result, Trial, facts, pictures};
+use crate::{DataSettings, Error, Job, Plan, Result, Selection, Trial, facts, pictures};
 
 /// How a plan is run; no number depends on it.
 #[derive(Clone, Debug, Default)]
@@ -150,6 +150,10 @@ struct Found {
     images: Tensor<4>,
     /// What each run of an ensemble made, by its name.
     runs: Vec<(String, Tensor<4>)>,
+    /// The images' labels, where they are not the data's.
+    targets: Option<Targets>,
+    /// The smallest perturbations, of an attack that looks for them.
+    minimal: Option<Minimal>,
     passes: Passes,
     seconds: f64,
 }
@@ -157,7 +161,8 @@ struct Found {
 impl Found {
     /// Images that no attack of ours made.
     fn plain(row: usize, images: Tensor<4>) -> Self {
-        Self { row, images, runs: Vec::new(), passes: Passes::default(), seconds: 0.0 }
+        let (runs, passes) = (Vec::new(), Passes::default());
+        Self { row, images, runs, targets: None, minimal: None, passes, seconds: 0.0 }
     }
 }
 
@@ -176,6 +181,7 @@ impl Runner<'_> {
         for job in &self.plan.jobs {
             let positions: Vec<usize> = own.iter().copied().filter(|position| missing(job, position)).collect();
             if positions.is_empty() {
+                self.progress.done += weigh(job.learning);
                 continue;
             }
             let subject = &self.plan.subjects[job.subject];
@@ -188,6 +194,7 @@ impl Runner<'_> {
             }
             let (_, _, device, victim) = loaded.as_ref().expect("loaded above");
             self.progress.now = format!("{} {}: {}", subject.model, subject.training, label(job));
+            let means = self.means(job, &**victim, device)?;
             let mut group = Work { samples: Vec::new(), positions: Vec::new() };
             for position in positions {
                 let sample = self.plan.dataset.get(position)?;
@@ -196,19 +203,67 @@ impl Runner<'_> {
                 let full = |group: &Work| group.samples.len() >= batch_size(self.options.batch, &group.samples[0]);
                 if !group.samples.is_empty() && (!fits || full(&group)) {
                     let work = std::mem::replace(&mut group, Work { samples: Vec::new(), positions: Vec::new() });
-                    self.batch(job, &**victim, device, work, &done)?;
+                    self.batch((job, means.as_ref()), &**victim, device, work, &done)?;
                 }
                 group.samples.push(sample);
                 group.positions.push(position);
             }
-            self.batch(job, &**victim, device, group, &done)?;
+            self.batch((job, means.as_ref()), &**victim, device, group, &done)?;
         }
         Ok(())
     }
 
+    /// The attack of a job, ready to be run: with what it learns learned and the model that it looks at loaded.
+    fn means(&mut self, job: &Job, victim: &dyn Victim, device: &Device) -> Result<Option<Means>> {
+        let Some(config) = job.trial.config() else { return Ok(None) };
+        let mut attack = build(config)?;
+        let source = match attack.source() {
+            Some(path) => {
+                let subject = &self.plan.sources[path];
+                Some((subject.load(device)?.victim(), subject.unit))
+            }
+            None => None,
+        };
+        let learned = match attack.learns() {
+            Some(learns) => Some(learns.with(self.learned(job, learns, victim, device)?)?),
+            None => None,
+        };
+        self.progress.done += weigh(job.learning);
+        attack = learned.unwrap_or(attack);
+        Ok(Some(Means { attack, source }))
+    }
+
+    /// What an attack learns, from the folder if it is there already.
+    fn learned(&mut self, job: &Job, learns: &dyn Learns, victim: &dyn Victim, device: &Device) -> Result<Tensor<4>> {
+        let path = self.folder.join("learned").join(format!("{}.safetensors", job.rows[0].0));
+        if path.exists() {
+            return crate::adversarial::tensor(&path, device);
+        }
+        let selection = Selection::AtMost(learns.images());
+        let data = DataSettings { selection, ..self.plan.training.clone() }.open()?;
+        let mut batches = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
+        for index in 0..data.len() {
+            samples.push(data.get(index)?);
+            if samples.len() >= batch_size(self.options.batch, &samples[0]) || index + 1 == data.len() {
+                batches.push(batch(&std::mem::take(&mut samples), device)?);
+            }
+        }
+        let unit = self.plan.subjects[job.subject].unit;
+        if unit != Unit::Pixel {
+            let expected = "a model whose images are pixels";
+            return Err(Error::setting("--attacks", format!("one that learns, and a model in {unit} units"), expected));
+        }
+        let (learned, _) = learns.learn(victim, &batches, &Context::new(job.seed))?;
+        self.progress.made += weigh(job.learning);
+        let shape = learned.dims();
+        crate::adversarial::save(&path, &[(crate::adversarial::ONLY, &shape, &values(&learned).concat())])?;
+        Ok(learned)
+    }
+
     fn batch(
         &mut self,
-        job: &Job,
+        (job, means): (&Job, Option<&Means>),
         victim: &dyn Victim,
         device: &Device,
         work: Work,
@@ -225,15 +280,18 @@ impl Runner<'_> {
                 vec![Found::plain(job.rows[0].0, self.given(file, set, &clean, &work)?)]
             }
             Trial::Attack(config) => {
-                let found = attacked(job, config, victim, &clean)?;
+                let means = means.expect("an attack's job has its means");
+                let found = attacked(job, means, victim, &clean)?;
                 for images in found.iter().flat_map(|one| one.runs.iter().map(|run| &run.1).chain([&one.images])) {
-                    inside(config, &clean, images, &work)?;
+                    inside(config, means.attack.bounded(), &clean, images, &work)?;
                 }
                 found
             }
         };
         let n = work.samples.len() as u64;
-        for Found { row, images, runs, passes, seconds } in found {
+        for Found { row, images, runs, targets, minimal, passes, seconds } in found {
+            let moved = targets.map(|targets| relabelled(&work.samples, &targets));
+            let judged = moved.as_deref().unwrap_or(&work.samples);
             let started = Instant::now();
             let counted = Counted::new(victim);
             let predictions = predict(&counted, &images)?;
@@ -245,7 +303,7 @@ impl Runner<'_> {
             let seconds = (seconds + started.elapsed().as_secs_f64()) / n as f64;
             self.pictures(job, row, victim, &clean, &images, &predictions, &work)?;
             let pixels = self.keep.is_some().then(|| values(&images));
-            for (at, (sample, prediction)) in work.samples.iter().zip(&predictions).enumerate() {
+            for (at, (sample, prediction)) in judged.iter().zip(&predictions).enumerate() {
                 if done.contains(&(row, sample.id)) {
                     continue;
                 }
@@ -277,6 +335,10 @@ impl Runner<'_> {
                             Ok(Candidate { name: name.clone(), counts })
                         })
                         .collect::<Result<_>>()?,
+                    minimal: minimal.as_ref().map(|found| Smallest {
+                        norm: f64::from(found.norms[at]),
+                        success: f64::from(found.success[at]),
+                    }),
                     forward_passes: share(passes.forward, n, at as u64),
                     backward_passes: share(passes.backward, n, at as u64),
                     seconds,
@@ -355,35 +417,62 @@ impl Runner<'_> {
     }
 }
 
+/// An attack that is ready to be run, and the model that it looks at in place of the victim.
+struct Means {
+    attack: Box<dyn Attack>,
+    source: Option<(Box<dyn Victim + Send + Sync>, Unit)>,
+}
+
+/// Samples with the labels that belong to their changed images.
+fn relabelled(samples: &[Sample], targets: &Targets) -> Vec<Sample> {
+    let labels = targets.labels().clone().mask_fill(targets.void(), i32::from(VOID));
+    let labels = host::integers(labels);
+    let pixels = (labels.len() / samples.len()).max(1);
+    let one = |(sample, labels): (&Sample, &[i32])| {
+        // Labels are at most 255, as they were in the sample.
+        let data = labels.iter().map(|&label| u8::try_from(label).unwrap_or(VOID)).collect();
+        Sample { mask: Mask { data, ..sample.mask.clone() }, ..sample.clone() }
+    };
+    samples.iter().zip(labels.chunks(pixels)).map(one).collect()
+}
+
 /// Runs an attack once; rows of fewer steps are read on the way.
-fn attacked(job: &Job, config: &AttackConfig, victim: &dyn Victim, clean: &Batch) -> Result<Vec<Found>> {
-    let attack = build(config)?;
+fn attacked(job: &Job, means: &Means, victim: &dyn Victim, clean: &Batch) -> Result<Vec<Found>> {
+    let attack = &*means.attack;
     let counted = Counted::new(victim);
+    // Whoever is asked, a pass is a pass.
+    let source = means.source.as_ref().map(|(source, unit)| InUnit::new(&**source, clean, clean.unit, *unit));
+    let source = source.transpose()?;
+    let source = source.as_ref().map(|source| Counted::new(source));
+    let passes = || counted.passes() + source.as_ref().map(Counted::passes).unwrap_or_default();
     let started = Instant::now();
     let rows: BTreeMap<usize, usize> = job.rows.iter().map(|&(row, steps)| (steps, row)).collect();
     let found: RefCell<Vec<Found>> = RefCell::default();
     // Passes made until the current iterate was known: all but the one that shows it.
     let before = RefCell::new(Passes::default());
     let observer = |view: &View<'_>| {
-        let known = before.replace(counted.passes());
+        let known = before.replace(passes());
         if let Some(&row) = rows.get(&view.step).filter(|_| view.step < view.steps) {
             let seconds = started.elapsed().as_secs_f64();
             found.borrow_mut().push(Found { passes: known, seconds, ..Found::plain(row, view.images.clone()) });
         }
     };
     let shared = rows.len() > 1;
-    let context = Context { observer: if shared { Some(&observer) } else { None }, ..Context::new(job.seed) };
+    let observer: Option<&dyn Observer> = if shared { Some(&observer) } else { None };
+    let context =
+        Context { observer, source: source.as_ref().map(|source| source as &dyn Victim), ..Context::new(job.seed) };
     let result = attack.run(&counted, clean, &context)?;
     let seconds = started.elapsed().as_secs_f64();
     let row = job.rows.last().map_or(0, |&(row, _)| row);
     let mut found = found.take();
     let runs = result.candidates.into_iter().map(|run| (run.name, run.images)).collect();
-    found.push(Found { row, images: result.images, runs, passes: counted.passes(), seconds });
+    let (targets, minimal) = (result.targets, result.minimal);
+    found.push(Found { row, images: result.images, runs, targets, minimal, passes: passes(), seconds });
     Ok(found)
 }
 
-/// Refuses images outside the threat model.
-fn inside(config: &AttackConfig, clean: &Batch, images: &Tensor<4>, work: &Work) -> Result<()> {
+/// Refuses images outside the threat model: outside the range, and outside the ball if there is one.
+fn inside(config: &AttackConfig, bounded: bool, clean: &Batch, images: &Tensor<4>, work: &Work) -> Result<()> {
     let n = work.samples.len();
     let own = |images: Tensor<4>| clean.convert(images, clean.unit, config.unit);
     let norms = host::floats(config.norm.of(own(images.clone())? - own(clean.images.clone())?));
@@ -405,7 +494,7 @@ fn inside(config: &AttackConfig, clean: &Batch, images: &Tensor<4>, work: &Work)
             found,
             expected,
         };
-        if norms[at].is_nan() || norms[at] > config.epsilon + slack {
+        if norms[at].is_nan() || bounded && norms[at] > config.epsilon + slack {
             return Err(error("the perturbation's norm", norms[at], format!("at most {}", config.epsilon)));
         }
         if let Some(&wrong) = extremes.iter().map(|values| &values[at]).find(|value| !(low..=high).contains(*value)) {

@@ -132,11 +132,19 @@ pub fn expand(
         for steps in steps_of(&default, steps) {
             let mut config = AttackConfig { steps, ..default.clone() };
             adjust(&mut config)?;
-            fireproof_attacks::build(&config)?;
-            configs.push(config);
+            configs.extend(variants(config)?);
         }
     }
     Ok(configs)
+}
+
+/// An attack's rows: itself, or what it consists of.
+///
+/// # Errors
+/// If the attack refuses its settings.
+pub(crate) fn variants(config: AttackConfig) -> Result<Vec<AttackConfig>> {
+    let variants = fireproof_attacks::build(&config)?.variants();
+    Ok(if variants.is_empty() { vec![config] } else { variants })
 }
 
 /// Refuses two equal rows.

@@ -9,10 +9,10 @@ use crate::escape::html as escape;
 use crate::layout::Group;
 use crate::plots::Figure;
 use crate::table::{Format, Table, swatch, threat_note};
-use crate::{Results, Status, backends, labels, seeds};
+use crate::{Results, Status, backends, corruptions, labels, minimal, seeds};
 
 /// The whole page. It needs no script, no network and no other file, and prints on A4.
-pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
+pub fn page(results: &Results, curves: &[Figure], smallest_curves: &[Figure], panels: &[Figure]) -> String {
     let groups = Group::split(&results.rows);
     let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
@@ -23,6 +23,8 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     page += &section("Accuracy under attack", &rendered(&Table::miou(results, true)));
     page += &section("Dice of volumes", &rendered(&Table::dice(results)));
     page += &section("Worst case over the attacks", &rendered(&Table::worst_cases(results)));
+    page += &section("Smallest perturbations", &smallest(results, smallest_curves));
+    page += &section("Corruptions", &rendered(&corruptions::tables(results)));
     page += &section("Convergence of the attacks", &curves.iter().map(figure).collect::<String>());
     page += &section("What it looks like", &panels.iter().map(figure).collect::<String>());
     page += &section("All scores", &rendered(&Table::scores(results)));
@@ -43,6 +45,10 @@ pub fn page(results: &Results, curves: &[Figure], panels: &[Figure]) -> String {
     )
     .expect("memory");
     page + "</body>\n</html>\n"
+}
+
+fn smallest(results: &Results, curves: &[Figure]) -> String {
+    rendered(minimal::table(results).as_slice()) + &curves.iter().map(figure).collect::<String>()
 }
 
 fn rendered(tables: &[Table]) -> String {

@@ -4,7 +4,7 @@ use crate::Row;
 
 /// An attack's name as papers write it; an unknown name as it is.
 pub fn attack_name(name: &str) -> &str {
-    const KNOWN: [(&str, &str); 16] = [
+    const KNOWN: [(&str, &str); 22] = [
         ("none", "Clean"),
         ("noise", "Noise"),
         ("fgsm", "FGSM"),
@@ -21,6 +21,12 @@ pub fn attack_name(name: &str) -> &str {
         ("dag", "DAG"),
         ("cw", "CW"),
         ("deepfool", "DeepFool"),
+        ("alma-prox", "ALMA prox"),
+        ("fmn", "FMN"),
+        ("pdpgd", "PDPGD"),
+        ("dla", "DLA"),
+        ("di-fgsm", "DI-FGSM"),
+        ("ti-fgsm", "TI-FGSM"),
     ];
     KNOWN.iter().find(|(known, _)| *known == name).map_or(name, |(_, shown)| shown)
 }
@@ -45,12 +51,18 @@ pub fn norm(name: &str) -> &str {
     }
 }
 
-/// Norm and radius, `ℓ∞ ε = 8/255`; images that were made elsewhere have neither.
+/// Whether the row's images were made elsewhere.
+pub(crate) fn is_given(row: &Row) -> bool {
+    row.attack == "given" || row.attack.starts_with("given ")
+}
+
+/// Norm and radius, `ℓ∞ ε = 8/255`; images that were made elsewhere and what no radius bounds (a patch) have neither.
 pub fn threat(row: &Row) -> String {
     let norm = row.norm.as_deref().map_or("", norm);
     match row.epsilon {
         Some(epsilon) => format!("{norm} ε = {}", fraction(epsilon)).trim_start().to_owned(),
-        None if norm.is_empty() => "images made elsewhere".to_owned(),
+        None if is_given(row) => "images made elsewhere".to_owned(),
+        None if norm.is_empty() => "no radius".to_owned(),
         None => norm.to_owned(),
     }
 }

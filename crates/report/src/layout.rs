@@ -1,6 +1,6 @@
 //! Which rows stand together: one group per data set and threat, a line per model, a column per attack.
 
-use crate::{Row, labels};
+use crate::{Row, corruptions, labels};
 
 /// A label column's name, and how a row fills it.
 type Qualifier = (&'static str, fn(&Row) -> &str);
@@ -16,22 +16,24 @@ pub struct Group<'a> {
 impl<'a> Group<'a> {
     /// Splits rows into groups, keeping the order of their first rows.
     pub fn split(rows: &'a [Row]) -> Vec<Self> {
+        // Seventy-five columns of corruptions have tables of their own.
+        let rows: Vec<&Row> = rows.iter().filter(|row| !corruptions::is(row)).collect();
         let mut attacked: Vec<&Row> = Vec::new();
         let mut clean: Vec<&Row> = Vec::new();
-        for row in rows {
+        for &row in &rows {
             let firsts = if row.is_clean() { &mut clean } else { &mut attacked };
             if !firsts.iter().any(|first| same_data(first, row) && same_threat(first, row)) {
                 firsts.push(row);
             }
         }
         clean.retain(|first| !attacked.iter().any(|other| same_data(first, other)));
-        let firsts = rows.iter().filter(|row| attacked.iter().chain(&clean).any(|first| std::ptr::eq(*first, *row)));
-        firsts.map(|first| Self::of(rows, first)).collect()
+        let firsts = rows.iter().filter(|row| attacked.iter().chain(&clean).any(|first| std::ptr::eq(*first, **row)));
+        firsts.map(|first| Self::of(&rows, first)).collect()
     }
 
-    fn of(rows: &'a [Row], first: &Row) -> Self {
+    fn of(rows: &[&'a Row], first: &Row) -> Self {
         let belongs = |row: &&Row| same_data(first, row) && (row.is_clean() || same_threat(first, row));
-        let rows: Vec<&Row> = rows.iter().filter(belongs).collect();
+        let rows: Vec<&Row> = rows.iter().copied().filter(belongs).collect();
         let (mut lines, mut columns): (Vec<&Row>, Vec<&Row>) = (Vec::new(), Vec::new());
         for row in &rows {
             if !lines.iter().any(|line| same_line(line, row)) {
@@ -232,7 +234,7 @@ pub(crate) fn same_data(a: &Row, b: &Row) -> bool {
 }
 
 pub(crate) fn same_threat(a: &Row, b: &Row) -> bool {
-    a.norm == b.norm && a.epsilon == b.epsilon
+    a.norm == b.norm && a.epsilon == b.epsilon && labels::is_given(a) == labels::is_given(b)
 }
 
 pub(crate) fn same_line(a: &Row, b: &Row) -> bool {

@@ -5,6 +5,7 @@
 //! | `records.jsonl` | [`RecordWriter`] | one line per row and image; resume, shards, worst cases |
 //! | `results.json` | [`Results`] | programs |
 //! | `results.csv` | [`table::results_csv`] | spreadsheets |
+//! | `success-*.png` | [`minimal::figures`] | success of minimal-norm attacks against the radius |
 //! | `curves-*.png` | [`plots::curves`] | the convergence figure: mIoU and MisRatio against iterations |
 //! | `panels*.png` | [`panels::sheet`] | what an attack does to a picture |
 //! | `report.html` | [`html::page`] | people: all of this in one file |
@@ -16,6 +17,7 @@
 
 pub mod backends;
 pub mod canvas;
+pub mod corruptions;
 pub mod dice;
 mod error;
 pub mod escape;
@@ -26,6 +28,7 @@ pub mod launcher;
 pub mod layout;
 mod measured;
 pub mod merge;
+pub mod minimal;
 mod output;
 pub mod panels;
 pub mod plots;
@@ -39,6 +42,7 @@ pub mod table;
 pub use dice::DiceScores;
 pub use error::ReportError;
 pub use measured::{CHECKS_FILE, append as append_checks, read as read_checks};
+pub use minimal::{Minimal, Smallest};
 pub use output::{REPORT_FILE, rewrite, write_all};
 pub use panels::Panel;
 pub use plots::Figure;

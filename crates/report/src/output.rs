@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::panels::{CAPTION, Panel, sheet};
 use crate::plots::{Figure, curves};
 use crate::table::results_csv;
-use crate::{ReportError, Results, files, html};
+use crate::{ReportError, Results, files, html, minimal};
 
 /// The report's name in a run's folder.
 pub const REPORT_FILE: &str = "report.html";
@@ -65,12 +65,13 @@ pub(crate) fn write_figures(
     panels: Vec<Figure>,
 ) -> Result<Vec<PathBuf>, ReportError> {
     let curves = curves(results)?;
-    let page = html::page(results, &curves, &panels);
+    let success = minimal::figures(results)?;
+    let page = html::page(results, &curves, &success, &panels);
     let texts = [
         (Results::FILE.to_owned(), (results.to_json() + "\n").into_bytes()),
         ("results.csv".to_owned(), results_csv(results).into_bytes()),
     ];
-    let pictures = curves.into_iter().chain(panels).map(|figure| (figure.file, figure.png));
+    let pictures = curves.into_iter().chain(success).chain(panels).map(|figure| (figure.file, figure.png));
     let files = texts.into_iter().chain(pictures).chain([(REPORT_FILE.to_owned(), page.into_bytes())]);
     files
         .map(|(name, bytes)| {

@@ -234,7 +234,7 @@ impl Axes {
 }
 
 /// 1, 2, 5 or 10 times a power of ten, at least `least`.
-fn nice_step(least: f64) -> f64 {
+pub(crate) fn nice_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
         .map(|factor| factor * power)

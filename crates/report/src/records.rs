@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::layout::{same_model, same_threat};
-use crate::{DiceScores, Part, ReportError, Row, RowKey, WorstCase, files};
+use crate::{DiceScores, Minimal, Part, ReportError, Row, RowKey, Smallest, WorstCase, files};
 
 /// The records file's name in a run's folder.
 pub const RECORDS_FILE: &str = "records.jsonl";
@@ -61,6 +61,9 @@ pub struct Record {
     /// ensemble chose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// The smallest perturbation that was found, by an attack that looks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimal: Option<Smallest>,
     /// How often it went forward through the model for this row.
     pub forward_passes: u64,
     /// How often its gradient was taken for this row.
@@ -203,6 +206,7 @@ impl Records {
         let seconds = self.of_row(row).map(|record| record.seconds).sum();
         let sizes = pooled(self.of_row(row).map(|record| record.sizes.as_ref()), SizeCounts::merge);
         let calibration = pooled(self.of_row(row).map(|record| record.calibration.as_ref()), Calibration::merge);
+        let smallest: Option<Vec<Smallest>> = self.of_row(row).map(|record| record.minimal).collect();
         let (several, seed) = (images.len() > 1, key.seed);
         let interval = |score: fn(&ClassCounts) -> Option<f64>| {
             several.then(|| bootstrap::interval(&images, score, RESAMPLES, CONFIDENCE, seed)).flatten()
@@ -214,6 +218,7 @@ impl Records {
             miou_interval: interval(ClassCounts::miou),
             size_miou: sizes.map(|sizes| sizes.miou()),
             dice: DiceScores::of(self.of_row(row).map(|record| (record.volume, &record.counts))),
+            minimal: smallest.and_then(|smallest| Minimal::new(&smallest)),
             calibration_error: calibration.and_then(|bins| bins.expected_error()),
             ..Row::new(key, images.len() as u64, &counts, (forward, backward), seconds)
         })
@@ -338,10 +343,10 @@ fn pooled<'a, T: Clone + 'a, E>(
 ///     let (labels, prediction) = predict(name);
 ///     let counts = ClassCounts::count(header.classes, &labels, &prediction)?;
 ///     let name = name.to_owned();
-///     let (volume, sizes, calibration, trace, candidates) = (None, None, None, None, Vec::new());
+///     let (volume, sizes, calibration, trace, candidates, minimal) = (None, None, None, None, Vec::new(), None);
 ///     let (forward_passes, backward_passes, seconds) = (1, 0, 0.1);
 ///     let record = Record {
-///         row: 0, image, name, volume, counts, sizes, calibration, candidates, forward_passes, backward_passes, seconds,
+///         row: 0, image, name, volume, counts, sizes, calibration, candidates, minimal, forward_passes, backward_passes, seconds,
 ///         trace,
 ///     };
 ///     writer.append(&record)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use fireproof_metrics::{ClassCounts, Interval};
 use serde::{Deserialize, Serialize};
 
-use crate::{DiceScores, Records, ReportError, files};
+use crate::{DiceScores, Minimal, Records, ReportError, files};
 
 /// The whole file. Between two equal runs only the rows' `seconds` differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -256,6 +256,9 @@ pub struct Row {
     /// Expected calibration error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration_error: Option<f64>,
+    /// The smallest perturbations, of an attack that looks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimal: Option<Minimal>,
     /// Images sent forward through the model, over the whole row: a batch of 8 counts 8.
     pub forward_passes: u64,
     /// Images whose gradient was taken, over the whole row.
@@ -306,6 +309,7 @@ impl Row {
             size_miou: None,
             dice: None,
             calibration_error: None,
+            minimal: None,
             forward_passes,
             backward_passes,
             seconds,

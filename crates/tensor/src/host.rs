@@ -1,11 +1,11 @@
-//! Reading tensors on the host.
+//! Reading tensors on the host, and making small ones.
 //!
 //! Every read makes the host wait for the device, so a loop should have few of them. All reads of this workspace's
 //! libraries go through here, and are counted.
 
 use std::cell::Cell;
 
-use burn::tensor::{Int, Tensor, Transaction};
+use burn::tensor::{Int, Tensor, TensorData, Transaction};
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
@@ -34,6 +34,11 @@ pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i32> {
     READS.set(READS.get() + 1);
     tensor.try_into_vec_as::<i32>().expect("an integer tensor can be read as i32")
+}
+
+/// Values as a tensor of one dimension on the device of `like`.
+pub fn upload<const D: usize>(values: &[f32], like: &Tensor<D>) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &like.device())
 }
 
 /// The values of several float tensors. Waits for the device once.

@@ -1,5 +1,6 @@
 //! The commands, end to end through the binary, on tiny scenes.
 
+mod attacks;
 mod bench;
 mod lab;
 mod mistakes;

@@ -88,7 +88,7 @@ impl Attack for Asma {
         guard.read()?;
         let images = best.expect("the first iterate is scored").images;
         let trace = record.map(Recorder::finish);
-        Ok(Adversarial { images, candidates: Vec::new(), minimal: None, trace, passes: victim.passes() })
+        Ok(Adversarial { trace, ..Adversarial::new(images, victim.passes()) })
     }
 }
 

@@ -56,7 +56,7 @@ impl Attack for Noise {
         }
         let images = best.expect("at least one restart").images;
         let trace = record.map(Recorder::finish);
-        Ok(Adversarial { images, candidates: Vec::new(), minimal: None, trace, passes: victim.passes() })
+        Ok(Adversarial { trace, ..Adversarial::new(images, victim.passes()) })
     }
 }
 

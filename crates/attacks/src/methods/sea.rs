@@ -53,10 +53,10 @@ impl Attack for Ensemble {
                 }));
             }
             restarts += run.restarts;
-            candidates.push(Candidate { name: (*name).to_string(), images: found.images });
+            candidates.push(Candidate { name: (*name).to_string(), images: found.images, targets: None });
         }
         let images = best.expect("an ensemble has runs").images;
-        Ok(Adversarial { images, candidates, minimal: None, trace, passes })
+        Ok(Adversarial { candidates, trace, ..Adversarial::new(images, passes) })
     }
 }
 

@@ -187,7 +187,7 @@ impl Attack for Square {
         }
         let images = best.expect("at least one restart").images;
         let trace = record.into_inner().map(Recorder::finish);
-        Ok(Adversarial { images, candidates: Vec::new(), minimal: None, trace, passes: victim.passes() })
+        Ok(Adversarial { trace, ..Adversarial::new(images, victim.passes()) })
     }
 }
 

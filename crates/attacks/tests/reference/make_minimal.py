@@ -8,9 +8,7 @@ The victim is one 3x3 convolution, close to "the highest channel is the class", 
 99 % of the pixels can be fooled by little. Writes minimal.safetensors: float32, images in
 [0, 1], labels int64 with 255 as the void label.
 """
-import json
 import pathlib
-import struct
 import sys
 import types
 
@@ -19,23 +17,12 @@ import torch.nn.functional as F
 
 # adv-lib imports it to draw curves, which nobody asks for here.
 sys.modules.setdefault("visdom", types.ModuleType("visdom"))
-from adv_lib.attacks.segmentation import alma_prox, dag  # noqa: E402
+from adv_lib.attacks.segmentation import alma_prox, dag, pdpgd  # noqa: E402
+
+from common import VOID, save  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
-VOID, CLASSES, TARGET = 255, 4, 1
-
-
-def save(path, tensors):
-    names = {torch.float32: "F32", torch.int64: "I64"}
-    header, blob, at = {}, [], 0
-    for key, value in tensors.items():
-        raw = value.contiguous().numpy().tobytes()
-        header[key] = {"dtype": names[value.dtype], "shape": list(value.shape), "data_offsets": [at, at + len(raw)]}
-        blob.append(raw)
-        at += len(raw)
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    path.write_bytes(struct.pack("<Q", len(head)) + head + b"".join(blob))
+CLASSES, TARGET = 4, 1
 
 
 class Penalty(torch.autograd.Function):
@@ -86,6 +73,15 @@ def main():
             valid = labels != VOID
             hit = ((model(found).argmax(1) == labels) == targeted) & valid
             print("alma_prox,", name, goal, [round(v, 5) for v in (found - x).flatten(1).abs().amax(1).tolist()],
+                  "success", [round(v, 4) for v in (hit.flatten(1).sum(1) / valid.flatten(1).sum(1)).tolist()])
+        for p, norm in ((float("inf"), "linf"), (2.0, "l2")):
+            found = torch.cat([pdpgd(model, x[i:i + 1], labels[i:i + 1], norm=p, masks=labels[i:i + 1] != VOID,
+                                     targeted=targeted, num_steps=150, primal_lr=0.01)
+                               for i in range(len(x))]).detach()
+            out[f"pdpgd_{norm}_{goal}"] = found
+            valid = labels != VOID
+            hit = ((model(found).argmax(1) == labels) == targeted) & valid
+            print("pdpgd", norm, goal, [round(v, 5) for v in (found - x).flatten(1).norm(p=p, dim=1).tolist()],
                   "success", [round(v, 4) for v in (hit.flatten(1).sum(1) / valid.flatten(1).sum(1)).tolist()])
     save(HERE / "minimal.safetensors", out)
 

@@ -1,36 +1,29 @@
 #!/usr/bin/env python3
 """Adversarial images of other implementations, for tests/suite/reference.rs.
 
-    pip install torch==2.11.0 numpy scipy requests && pip install --no-deps torchattacks==3.5.1
-    python make_reference.py
+    pip install torch==2.11.0 numpy scipy requests && pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
+    TORCHDYNAMO_DISABLE=1 python make_reference.py
 
-Classification, as maps of one pixel: `APGD` and `MIFGSM` of the PyPI package torchattacks 3.5.1, a port of the authors'
-code. Segmentation: APGD with radius reduction written down below from the papers, with the loss of each pixel spelled out,
-in float64. Writes reference.safetensors: float32, images in [0, 1], labels int64 with 255 as the void label.
+Classification, as maps of one pixel: `APGD`, `MIFGSM`, `CW` and `DeepFool` of the PyPI package torchattacks 3.5.1, and
+FMN of adv-lib 0.2.8. Segmentation: APGD with radius reduction written down below from the papers, with the loss of each pixel
+spelled out, in float64. Writes reference.safetensors: float32, images in [0, 1], labels int64 with 255 as the void label.
 """
-import json
 import pathlib
-import struct
+import sys
+import types
 
 import torch
 import torch.nn.functional as F
 import torchattacks
 
+# adv-lib imports it to draw curves, which nobody asks for here.
+sys.modules.setdefault("visdom", types.ModuleType("visdom"))
+from adv_lib.attacks import fmn  # noqa: E402
+
+from common import VOID, save  # noqa: E402
+
 HERE = pathlib.Path(__file__).parent
-VOID, CLASSES = 255, 5
-
-
-def save(path, tensors):
-    names = {torch.float32: "F32", torch.int64: "I64"}
-    header, blob, at = {}, [], 0
-    for key, value in tensors.items():
-        raw = value.contiguous().numpy().tobytes()
-        header[key] = {"dtype": names[value.dtype], "shape": list(value.shape), "data_offsets": [at, at + len(raw)]}
-        blob.append(raw)
-        at += len(raw)
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    path.write_bytes(struct.pack("<Q", len(head)) + head + b"".join(blob))
+CLASSES = 5
 
 
 class Dense(torch.nn.Module):
@@ -63,6 +56,17 @@ class Pooled(torch.nn.Module):
         return self.dense(x).mean(dim=(2, 3))
 
 
+class Raised(torch.nn.Module):
+    """All logits above zero."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x) + 50
+
+
 def classification(out, dense, gen):
     model = Pooled(dense)
     x = torch.rand(6, 3, 16, 16, generator=gen)
@@ -87,6 +91,23 @@ def classification(out, dense, gen):
     for steps in (1, 5, 20):
         attack = torchattacks.MIFGSM(model, eps=8 / 255, alpha=8 / 255 / steps, steps=steps, decay=1.0)
         out[f"mi-fgsm_{steps}"] = attack(x, y).detach()
+    # The package compares the label's logit with zero where all others are below it: raised, none is. One image at a time,
+    # since it stops a whole batch by its summed cost.
+    raised = Raised(model)
+    for c in (1, 10):
+        attack = torchattacks.CW(raised, c=c, kappa=0, steps=50, lr=0.01)
+        found = torch.cat([attack(x[i:i + 1], y[i:i + 1]) for i in range(len(x))]).detach()
+        out[f"cw_{c}"] = found
+        print("torchattacks CW, c =", c, [round(v, 5) for v in (found - x).flatten(1).norm(dim=1).tolist()])
+    found = torchattacks.DeepFool(model, steps=50, overshoot=0.02)(x, y).detach()
+    out["deepfool"] = found
+    print("torchattacks DeepFool", [round(v, 5) for v in (found - x).flatten(1).norm(dim=1).tolist()])
+
+    for name, p in (("linf", float("inf")), ("l2", 2.0)):
+        for steps in (10, 60):
+            found = fmn(model, x, y, norm=p, steps=steps).detach()
+            out[f"fmn_{name}_{steps}"] = found
+            print("adv-lib FMN", name, steps, [round(v, 5) for v in (found - x).flatten(1).norm(p=p, dim=1).tolist()])
 
 
 def label_log_probability(z, y, valid):

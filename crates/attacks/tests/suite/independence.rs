@@ -4,7 +4,7 @@ use fireproof_attacks::{AttackConfig, Context, Iterate, Start, build};
 use fireproof_tensor::Norm;
 use proptest::prelude::*;
 
-use crate::support::{Network, batch, config, floats, knows, several_steps};
+use crate::support::{Network, batch, config, floats, knows, several_steps, suited};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
@@ -20,14 +20,8 @@ proptest! {
         prop_assume!(knows(name, norm));
         let victim = Network::random(seed, 3, 4).victim();
         let batch = batch(seed, &victim, 4, [3, 3, 14, 10]);
-        // An ensemble compares its runs by accuracy, a view of an image has no score of its own.
-        let iterate = match name {
-            "sea" | "sea+" => Iterate::BestAccuracy,
-            "di-fgsm" | "ds-fgsm" => Iterate::Last,
-            _ => iterate,
-        };
         let attack = AttackConfig { norm, iterate, restarts, steps: 3, start: Start::Random, ..config(name) };
-        let attack = build(&attack).unwrap();
+        let attack = build(&suited(attack)).unwrap();
         let run = |positions: &[usize]| {
             let found = attack.run(&victim, &batch.select(positions), &Context::new(seed)).unwrap();
             let values = floats(&found.images);

@@ -1,12 +1,15 @@
 //! One test binary, since each links Burn.
 
 mod apgd;
+mod black_box;
 mod bounds;
 mod broken;
 mod compacting;
+mod corruption;
 mod ensembles;
 mod golden;
 mod independence;
+mod learned;
 mod losses;
 mod memory;
 mod minimal;

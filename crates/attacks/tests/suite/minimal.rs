@@ -49,10 +49,20 @@ fn lengths(norm: Norm, delta: &Tensor<4>) -> Vec<f32> {
 fn what_is_found_fools_nearly_everything_and_what_is_returned_lies_in_the_ball() {
     let (network, batch) = setting();
     let model = victim(|x| network.forward(x));
-    for (name, norm, step, epsilon) in
-        [("dag", Norm::Linf, 0.005, 0.02), ("dag", Norm::L2, 0.05, 0.2), ("alma-prox", Norm::Linf, 0.001, 0.02)]
-    {
-        let settings = AttackConfig { norm, epsilon, steps: 250, step_size: Some(step), ..config(name) };
+    let cases = [
+        ("dag", Norm::Linf, 0.005, 0.02, 250),
+        ("dag", Norm::L2, 0.05, 0.2, 250),
+        ("alma-prox", Norm::Linf, 0.001, 0.02, 250),
+        ("cw", Norm::L2, 0.01, 0.2, 60),
+        ("deepfool", Norm::Linf, 0.01, 0.02, 50),
+        ("deepfool", Norm::L2, 0.01, 0.2, 50),
+        ("fmn", Norm::Linf, 1.0, 0.02, 150),
+        ("fmn", Norm::L2, 1.0, 0.2, 150),
+        ("pdpgd", Norm::Linf, 0.01, 0.02, 150),
+        ("pdpgd", Norm::L2, 0.01, 0.2, 150),
+    ];
+    for (name, norm, step, epsilon, steps) in cases {
+        let settings = AttackConfig { norm, epsilon, steps, step_size: Some(step), ..config(name) };
         let found = build(&settings).unwrap().run(&model, &batch, &Context::new(1)).unwrap();
         let minimal = found.minimal.unwrap();
         println!("{name} {norm}: norms {:?}, success {:?}", minimal.norms, minimal.success);
@@ -62,8 +72,8 @@ fn what_is_found_fools_nearly_everything_and_what_is_returned_lies_in_the_ball()
             assert!((1.0 - accuracy[image] - minimal.success[image]).abs() < 1e-5);
             assert!((lengths(norm, &delta)[image] - minimal.norms[image]).abs() < 1e-5);
         }
-        // ALMA prox would need more steps here.
-        let enough = if name == "dag" { 0.99 } else { 0.9 };
+        // These would need more steps here.
+        let enough = if ["alma-prox", "deepfool"].contains(&name) { 0.9 } else { 0.99 };
         assert!(minimal.success.iter().all(|s| *s >= enough), "{name}: {:?}", minimal.success);
         assert!(floats(&minimal.images).iter().all(|v| (0.0..=1.0).contains(v)));
         let clipped = found.images.clone() - batch.images.clone();
@@ -131,17 +141,17 @@ fn masks_void_and_radii_are_kept() {
         let attack = build(&settings).unwrap();
         let found = attack.run(&model, &voided, &Context::new(1)).unwrap();
         let delta = found.images - voided.images.clone();
-        let lengths = lengths(Norm::Linf, &delta);
+        let lengths = lengths(settings.norm, &delta);
         assert!(lengths[0] == 0.0 && lengths[1] > 0.0, "{name} leaves an image of void alone: {lengths:?}");
         let context = Context { mask: Some(&mask), epsilon: Some(&[0.002, 0.5, 0.0]), ..Context::new(1) };
         let found = attack.run(&model, &batch, &context).unwrap();
         let delta = found.images - batch.images.clone();
         let outside: f32 = (delta.clone() * (mask.clone() * -1.0 + 1.0)).abs().max().into_scalar();
         assert_eq!(outside, 0.0, "{name}");
-        let lengths = super::minimal::lengths(Norm::Linf, &delta);
+        let lengths = super::minimal::lengths(settings.norm, &delta);
         assert!(
             lengths[0] <= 0.002 + 1e-6 && lengths[0] > 0.0 && lengths[1] > 0.002 && lengths[2] == 0.0,
-            "{lengths:?}"
+            "{name}: {lengths:?}"
         );
     }
 }
@@ -155,7 +165,7 @@ fn a_target_is_painted_by_the_smallest_change() {
     let batch = Batch::new(tensor(images.clone(), [1, 3, 8, 8]), targets, vec![0]).unwrap();
     let needed: Vec<f32> = (0..64).map(|i| 0.5 * (images[i].max(images[64 + i]) - images[128 + i]).max(0.0)).collect();
     let smallest = needed.iter().copied().fold(0.0, f32::max);
-    for (name, slack) in [("dag", 0.02), ("alma-prox", 0.001)] {
+    for (name, slack) in [("dag", 0.02), ("alma-prox", 0.001), ("fmn", 0.02), ("pdpgd", 0.02)] {
         let settings = AttackConfig { epsilon: 0.9, steps: 500, target: Some(Target::Class(2)), ..config(name) };
         let found = build(&settings).unwrap().run(&model, &batch, &Context::new(1)).unwrap().minimal.unwrap();
         println!("{name}: {:?} of {smallest}, success {:?}", found.norms, found.success);
@@ -177,7 +187,59 @@ fn settings_that_a_minimal_attack_does_not_have_are_refused() {
         assert!(refused(name, |c| c.restarts = 2).contains("restarts is 2"));
     }
     assert!(refused("alma-prox", |c| c.norm = Norm::L2).contains("norm is l2, expected linf"));
+    assert!(refused("cw", |c| c.norm = Norm::Linf).contains("norm is linf, expected l2"));
+    for (name, option, value) in [
+        ("cw", "c", "0"),
+        ("cw", "rounds", "0"),
+        ("deepfool", "overshoot", "-1"),
+        ("deepfool", "classes", "0"),
+        ("fmn", "gamma", "1"),
+    ] {
+        let options = [(option.to_string(), value.to_string())].into();
+        let error = build(&AttackConfig { options, ..config(name) }).err().expect("must be refused").to_string();
+        assert!(error.contains(&format!("{option} is {value}")), "{error}");
+    }
     assert!(refused("square", |c| c.norm = Norm::L2).contains("norm is l2, expected linf"));
+}
+
+/// The way to the boundary of a linear victim is known: a smallest perturbation finds it, steps of PGD do not.
+#[test]
+fn on_a_linear_classifier_the_smallest_perturbation_is_the_distance_to_the_boundary() {
+    // Two classes whose difference is `Σ w x`, one label an image.
+    let w: Vec<f32> = (0..48).map(|i| ((i * 29) % 23) as f32 / 23.0 - 0.4).collect();
+    let weight = tensor(w.clone(), [1, 3, 4, 4]);
+    let model = victim(|x: Tensor<4>| {
+        let weight = if x.is_autodiff() { Tensor::from_inner(weight.clone()) } else { weight.clone() };
+        let [n, ..] = x.dims();
+        let lead = (x * weight).reshape([n, 48]).sum_dim(1).reshape([n, 1, 1, 1]);
+        Tensor::cat(vec![lead.clone() * 0.0, lead], 1)
+    });
+    let images: Vec<f32> = (0..48).map(|i| 0.4 + 0.2 * ((i * 7) % 10) as f32 / 10.0).collect();
+    let lead: f32 = images.iter().zip(&w).map(|(x, w)| x * w).sum();
+    let label = u8::from(lead > 0.0);
+    let targets = Targets::from_labels(&[label], [1, 1, 1], &device()).unwrap();
+    let batch = Batch::new(tensor(images, [1, 3, 4, 4]), targets, vec![0]).unwrap();
+    let l1: f32 = w.iter().map(|w| w.abs()).sum();
+    let l2 = w.iter().map(|w| w * w).sum::<f32>().sqrt();
+    let cases = [
+        ("cw", Norm::L2, 0.01),
+        ("deepfool", Norm::Linf, 0.021),
+        ("deepfool", Norm::L2, 0.021),
+        ("fmn", Norm::Linf, 0.01),
+        ("fmn", Norm::L2, 0.01),
+        ("pdpgd", Norm::Linf, 0.02),
+        ("pdpgd", Norm::L2, 0.1),
+        ("alma-prox", Norm::Linf, 0.02),
+    ];
+    for (name, norm, slack) in cases {
+        let distance = lead.abs() / if norm == Norm::Linf { l1 } else { l2 };
+        let own = config(name);
+        let settings = AttackConfig { norm, epsilon: if norm == Norm::Linf { 1.0 } else { 9.0 }, ..own };
+        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(1)).unwrap().minimal.unwrap();
+        println!("{name} {norm}: {} where the boundary is {distance} away", found.norms[0]);
+        assert_eq!(found.success, [1.0], "{name} {norm}");
+        assert!(found.norms[0] >= distance * 0.9999 && found.norms[0] <= distance * (1.0 + slack), "{name} {norm}");
+    }
 }
 
 #[test]

@@ -128,3 +128,83 @@ fn dag_and_alma_prox_are_those_of_adv_lib() {
         }
     }
 }
+
+#[test]
+fn cw_and_deepfool_are_those_of_torchattacks_on_maps_of_one_pixel() {
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    let images: Tensor<4> = golden.tensor("class_images");
+    let batch = Batch::new(images.clone(), golden.labels("class_labels"), (0..6).collect()).unwrap();
+    let option = |name: &str, value: &str| (name.to_string(), value.to_string());
+    for (name, key, options) in [
+        ("cw", "cw_1", vec![option("c", "1"), option("rounds", "1")]),
+        ("cw", "cw_10", vec![option("c", "10"), option("rounds", "1")]),
+        ("deepfool", "deepfool", vec![]),
+    ] {
+        let options = options.into_iter().collect();
+        let settings = AttackConfig { norm: Norm::L2, epsilon: 9.0, options, ..config(name) };
+        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap().minimal.unwrap();
+        let theirs: Tensor<4> = golden.tensor(key);
+        let norms = floats(&Norm::L2.of(theirs.clone() - images.clone()));
+        let accuracy = batch.targets.accuracy(&model.logits(theirs.clone()).unwrap());
+        let fooled: Vec<bool> = accuracy.iter().map(|a| *a == 0.0).collect();
+        let (mut differ, mut compared) = (0, 0);
+        for i in 0..6 {
+            // Where nothing is found theirs is the clean or the last image; here it is the most successful one.
+            assert_eq!(fooled[i], found.success[i] == 1.0, "{key} image {i}");
+            if fooled[i] {
+                let of = |images: &Tensor<4>| floats(&images.clone().narrow(0, i, 1));
+                differ += differing(&of(&found.images), &of(&theirs));
+                compared += 768;
+                assert!((found.norms[i] / norms[i] - 1.0).abs() < 1e-4, "{key} image {i}");
+            }
+        }
+        println!("{key}: {differ} of {compared} values differ; norms {:?}, theirs {norms:?}", found.norms);
+        assert!(differ <= compared / 100, "{key}");
+    }
+}
+
+#[test]
+fn fmn_is_that_of_adv_lib_on_maps_of_one_pixel() {
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    let images: Tensor<4> = golden.tensor("class_images");
+    let batch = Batch::new(images.clone(), golden.labels("class_labels"), (0..6).collect()).unwrap();
+    for (norm, epsilon) in [(Norm::Linf, 1.0), (Norm::L2, 9.0)] {
+        for steps in [10, 60] {
+            let settings = AttackConfig { norm, epsilon, steps, ..config("fmn") };
+            let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap().minimal.unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("fmn_{norm}_{steps}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let norms = floats(&norm.of(theirs - images.clone()));
+            println!("fmn {norm} {steps}: {differ} of 4608 values differ; norms {:?}, theirs {norms:?}", found.norms);
+            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 1e-3);
+            assert!(close, "{norm} {steps}");
+        }
+    }
+}
+
+#[test]
+fn pdpgd_is_that_of_adv_lib() {
+    let golden = Golden::reference("minimal.safetensors");
+    let weight: Tensor<4> = golden.tensor("weight");
+    let model = victim(|x| conv2d(x, weight.clone(), None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1)));
+    let batch = Batch::new(golden.tensor("images"), golden.labels("labels"), vec![0, 1]).unwrap();
+    for (norm, epsilon) in [(Norm::Linf, 1.0), (Norm::L2, 9.0)] {
+        for (goal, target) in [("away", None), ("target", Some(Target::Class(1)))] {
+            let settings = AttackConfig { norm, epsilon, steps: 150, target: target.clone(), ..config("pdpgd") };
+            let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap().minimal.unwrap();
+            let theirs: Tensor<4> = golden.tensor(&format!("pdpgd_{norm}_{goal}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let norms = floats(&norm.of(theirs - batch.images.clone()));
+            println!(
+                "pdpgd {norm} {goal}: {differ} of 864 values differ; norms {:?}, theirs {norms:?}; success {:?}",
+                found.norms, found.success
+            );
+            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 0.02);
+            assert!(close, "{norm} {goal}");
+        }
+    }
+}

@@ -46,11 +46,13 @@ fn an_image_with_one_label_is_a_segmentation_of_one_pixel() {
         let own = config(attack.name);
         // A step that a paper chose for a small ball goes nowhere in a large one.
         let step_size = own.step_size.map(|step| step.max(0.03));
-        let settings = AttackConfig { epsilon: 0.3, step_size, steps: own.steps.min(60), ..own };
+        let epsilon = if own.norm == fireproof_tensor::Norm::L2 { 3.0 } else { 0.3 };
+        let settings = AttackConfig { epsilon, step_size, steps: own.steps.min(60), ..own };
         let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
         let accuracy = batch.targets.accuracy(&model.logits(found.images).unwrap());
-        // Noise is a control, and need not fool anything.
-        assert!(accuracy.iter().sum::<f32>() < 4.0 || attack.name == "noise", "{} fooled nothing", attack.name);
+        // Noise is a control, corruptions are not aimed, and a patch is small: they need not fool anything.
+        let aimed = !["corruption", "noise", "patch"].contains(&attack.name);
+        assert!(accuracy.iter().sum::<f32>() < 4.0 || !aimed, "{} fooled nothing", attack.name);
     }
 }
 

@@ -180,7 +180,7 @@ pub fn config(name: &str) -> AttackConfig {
 }
 
 /// Attacks that look for the smallest perturbation: they have no random start, restarts or choice of iterate.
-pub const MINIMAL: [&str; 2] = ["alma-prox", "dag"];
+pub const MINIMAL: [&str; 6] = ["alma-prox", "cw", "dag", "deepfool", "fmn", "pdpgd"];
 
 /// Every registered attack that may take several steps inside a ball; ASMA's follow from its own constants, and are too short
 /// to be seen on small images.
@@ -191,7 +191,21 @@ pub fn several_steps() -> Vec<&'static str> {
 
 /// Whether an attack knows the norm.
 pub fn knows(name: &str, norm: Norm) -> bool {
-    name != "square" || norm == Norm::Linf
+    !["dla", "patch", "square"].contains(&name) || norm == Norm::Linf
+}
+
+/// The settings with this attack's own choice of iterate, start and restarts where it has no other.
+pub fn suited(settings: AttackConfig) -> AttackConfig {
+    let own = config(&settings.name);
+    match settings.name.as_str() {
+        // An ensemble compares its runs by accuracy, a view of an image has no score of its own.
+        "sea" | "sea+" => AttackConfig { iterate: own.iterate, ..settings },
+        "di-fgsm" | "ds-fgsm" => AttackConfig { iterate: own.iterate, ..settings },
+        "universal" => AttackConfig { iterate: own.iterate, start: own.start, restarts: 1, ..settings },
+        "patch" => AttackConfig { iterate: own.iterate, restarts: 1, ..settings },
+        "dla" => AttackConfig { iterate: own.iterate, start: own.start, restarts: 1, ..settings },
+        _ => settings,
+    }
 }
 
 /// Runs `f` with a scene around `targets`, for objectives taken by themselves.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::Args;
 use fireproof_attacks::{AttackConfig, Context, build};
@@ -88,7 +88,13 @@ impl Attack {
         let dims = [1, image.channels, image.height, image.width];
         let batch = Batch::from_host(image.data.clone(), &mask.data, dims, vec![0], &device)?;
         let victim = network.victim();
-        let adversarial = attack.run(&victim, &batch, &Context::new(self.seed))?;
+        let source = match attack.source() {
+            None => None,
+            Some("") => bail!("--attack-option {}.source: found none, expected a weights file", config.name),
+            Some(path) => Some(picture::network(Path::new(path), &self.model, &device)?.victim()),
+        };
+        let source = source.as_deref().map(|source| source as &dyn Victim);
+        let adversarial = attack.run(&victim, &batch, &Context { source, ..Context::new(self.seed) })?;
         let pixels: Vec<f32> =
             adversarial.images.to_data().convert::<f32>().try_to_vec().expect("floats convert to f32");
 

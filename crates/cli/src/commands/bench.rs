@@ -10,7 +10,8 @@ use fireproof_eval::adversarial::Given;
 use fireproof_eval::presets::{Entry, NO_ENSEMBLE, PRESETS, Preset, preset};
 use fireproof_eval::{Estimate, Options, Plan, Selection, Settings, Trial, Weights};
 use fireproof_report::{
-    Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, backends, labels, launcher, sanity,
+    Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, backends, corruptions, labels, launcher,
+    minimal, sanity,
 };
 use serde_json::json;
 
@@ -209,6 +210,7 @@ impl Bench {
         }
         let further = Table::worst_cases(results).into_iter().chain(Table::dice(results));
         let further = further.chain(backends::table(&results.rows));
+        let further = further.chain(minimal::table(results)).chain(corruptions::tables(results));
         for table in Table::miou(results, false).into_iter().chain(further) {
             writeln!(out, "{}", table.render(Format::Markdown))?;
         }

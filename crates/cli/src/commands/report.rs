@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use fireproof_report::{Format, Results, Table, merge, seeds};
+use fireproof_report::{Format, Results, Table, corruptions, merge, minimal, seeds};
 
 /// Make tables and the report of a finished run anew, merge the shards of one, or compare runs that differ in their seed.
 ///
@@ -56,9 +56,11 @@ impl Report {
         let scores =
             if self.scores { [Table::scores(&results), Table::worst_cases(&results)].concat() } else { Vec::new() };
         let seeds = seeds::table(&seeds::spread(&results.rows));
+        let further: Vec<Table> = minimal::table(&results).into_iter().chain(corruptions::tables(&results)).collect();
         for table in Table::miou(&results, true)
             .iter()
             .chain(&Table::dice(&results))
+            .chain(&further)
             .chain(&per_class)
             .chain(&scores)
             .chain(&seeds)

@@ -79,6 +79,7 @@ pub fn record(row: usize, image: u64) -> Record {
         sizes: None,
         calibration: None,
         candidates: Vec::new(),
+        minimal: None,
         forward_passes: row as u64 * 3 + 1,
         backward_passes: row as u64 * 3,
         seconds: 0.1 + 1.0 / 3.0,

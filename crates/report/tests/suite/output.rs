@@ -84,7 +84,7 @@ fn names_from_files_never_become_markup() {
         }
     }
     let figure = |file: &str| fireproof_report::Figure { file: file.into(), caption: evil.into(), png: vec![1, 2, 3] };
-    let page = html::page(&results, &[figure("a")], &[figure("b")]);
+    let page = html::page(&results, &[figure("a")], &[], &[figure("b")]);
     assert!(!page.contains("<script") && !page.contains("\" onload="));
     assert!(page.matches("&lt;script&gt;").count() > 20);
 }
@@ -92,11 +92,11 @@ fn names_from_files_never_become_markup() {
 #[test]
 fn sanity_checks_and_what_was_not_run_stand_in_the_page_when_there_are_any() {
     let mut results = results();
-    let page = html::page(&results, &[], &[]);
+    let page = html::page(&results, &[], &[], &[]);
     assert!(!page.contains("Sanity checks") && !page.contains("<h2>Not run") && !page.contains("<h2>Convergence"));
     results.run.sanity = vec![Check { name: "restarts".into(), status: Status::NotRun, detail: "costs 3 h".into() }];
     results.run.not_run = vec!["Black-box attacks.".into()];
-    let page = html::page(&results, &[], &[]);
+    let page = html::page(&results, &[], &[], &[]);
     assert!(page.contains("– not run") && page.contains("costs 3 h") && page.contains("<li>Black-box attacks.</li>"));
 }
 

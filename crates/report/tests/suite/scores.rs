@@ -254,7 +254,7 @@ fn tables_csv_and_page_show_the_new_numbers() {
     assert_eq!(cell("image_miou"), results.rows[2].image_miou.unwrap().to_string());
     assert_eq!(cell("miou_low"), results.rows[2].miou_interval.unwrap().low.to_string());
     assert_eq!((cell("miou_small"), cell("calibration_error")), (String::new(), String::new()));
-    let page = html::page(&results, &[], &[]);
+    let page = html::page(&results, &[], &[], &[]);
     for heading in ["<h2>Worst case over the attacks</h2>", "<h2>All scores</h2>"] {
         assert!(page.contains(heading), "{heading}");
     }

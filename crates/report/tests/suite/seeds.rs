@@ -22,7 +22,7 @@ fn rows_that_differ_in_their_seed_alone_give_mean_deviation_and_range() {
     let text = seeds::table(&spreads).unwrap().render(Format::Markdown);
     assert!(text.contains("| unet | standard | scenes, test | ℓ∞ ε = 8/255 | PGD10 | 3 |"), "{text}");
     assert!(text.contains("| 20.00 | 10.00 | 10.00 | 30.00 |"), "{text}");
-    assert!(html::page(&Results::new(run(), rows), &[], &[]).contains("<h2>Spread over seeds</h2>"));
+    assert!(html::page(&Results::new(run(), rows), &[], &[], &[]).contains("<h2>Spread over seeds</h2>"));
 }
 
 #[test]
