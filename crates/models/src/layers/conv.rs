@@ -74,7 +74,9 @@ impl Conv2d {
 
     /// With a bias, and initial values of the caller's choice.
     pub fn with_init(builder: &Builder, spec: ConvSpec, weight: Init, bias: Init) -> Self {
-        Self { bias: Some(builder.weight("bias", [spec.output], bias)), ..Self::with(builder, spec, weight) }
+        // The weight first: parameters are listed in the order in which they are made.
+        let convolution = Self::with(builder, spec, weight);
+        Self { bias: Some(builder.weight("bias", [spec.output], bias)), ..convolution }
     }
 
     fn with(builder: &Builder, spec: ConvSpec, init: Init) -> Self {
