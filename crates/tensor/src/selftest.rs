@@ -11,7 +11,7 @@ use burn::tensor::{
 };
 
 use crate::{
-    Norm, Targets, VOID,
+    Norm, Targets, VOID, host,
     norm::radii,
     ops::{self, Activation, Conv2dOptions, WeightCache, attack_step, confusion, cross_entropy, resize},
     random::Stream,
@@ -70,10 +70,7 @@ fn compare(
     ours: impl Fn(&Device) -> Vec<Tensor<1>>,
     reference: impl Fn(&Device) -> Vec<Tensor<1>>,
 ) {
-    let numbers = |tensors: Vec<Tensor<1>>| {
-        let host = |x: Tensor<1>| x.into_data().convert::<f32>().try_to_vec::<f32>().expect("floats convert to f32");
-        tensors.into_iter().map(host).collect::<Vec<_>>()
-    };
+    let numbers = |tensors: Vec<Tensor<1>>| tensors.into_iter().map(host::floats).collect::<Vec<_>>();
     let expected = numbers(reference(&Device::flex()));
     let found = catch_unwind(AssertUnwindSafe(|| numbers(ours(device))));
     let difference = found.map_err(said).and_then(|found| {

@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use fireproof_models::inference::{SlidingWindow, Weights};
+//! use fireproof_models::inference::{SlidingWindow, Views, Weights};
 //! use fireproof_tensor::{Victim, victim};
 //!
 //! let model = victim(|images: Tensor<4>| images.mean_dim(1).repeat_dim(1, 2));

@@ -68,8 +68,10 @@ fn the_gradients_of_all_parameters_are_those_of_the_cpu() {
             let mut network = build(&architecture, 1, device).unwrap();
             network.train_mode();
             let output = network.forward(images([2, 3, 24, 17], device).autodiff(), &mut Taps::train());
-            let labels: Vec<u8> = (0..2 * 24 * 17).map(|pixel| (pixel / 5 % 5) as u8).collect();
-            let targets = fireproof_tensor::Targets::from_labels(&labels, [2, 24, 17], device).unwrap();
+            // A classifier gives one label an image.
+            let [n, _, height, width] = output.logits.dims();
+            let labels: Vec<u8> = (0..n * height * width).map(|pixel| (pixel / 5 % 5) as u8).collect();
+            let targets = fireproof_tensor::Targets::from_labels(&labels, [n, height, width], device).unwrap();
             network.gradients(&ops::cross_entropy(output.logits, &targets).mean().backward())
         };
         let (found, expected) = (run(&device), run(&Device::flex()));

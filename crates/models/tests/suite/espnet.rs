@@ -112,12 +112,25 @@ fn attacked(victim: &dyn Victim, answers: &Answers, targets: &Targets, attack: &
 fn adversarial_images_agree_with_the_reference() {
     let Some((loaded, answers, targets)) = victim_files() else { return };
     let victim = loaded.network.victim();
+    // A pixel whose two largest logits are within rounding of each other is correct or not by the algorithm of the sum,
+    // and SegPGD's weight of it follows; so values are compared with the direct sum, in a process of its own.
+    let direct = std::env::var("FIREPROOF_WINOGRAD").is_ok_and(|limit| limit == "never");
+    if !direct {
+        let myself = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "espnet::adversarial_images_agree_with_the_reference", "--nocapture"])
+            .env("FIREPROOF_WINOGRAD", "never")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&myself.stdout);
+        assert!(myself.status.success() && said.contains("cospgd-10"), "{said}");
+    }
+    let share = |share: f64| if direct { share } else { 0.9 };
     // After ten steps rounding decides most values (the reference's own float64 run shares a third to all of them), so
     // only the accuracy is compared.
     let cases = [
-        ("pgd", 3, 0.9999, 0.689_882),
-        ("segpgd", 3, 0.999, 0.106_630),
-        ("cospgd", 3, 0.99, 0.020_030),
+        ("pgd", 3, share(0.9999), 0.689_882),
+        ("segpgd", 3, share(0.999), 0.106_630),
+        ("cospgd", 3, share(0.99), 0.020_030),
         ("pgd", 10, 0.0, 0.010_366),
         ("segpgd", 10, 0.0, 0.022_622),
         ("cospgd", 10, 0.0, 0.0),

@@ -59,6 +59,10 @@ fn a_step_moves_every_weight_and_commit_every_statistic() {
         network.eval_mode();
         for (before, after) in before.iter().zip(network.parameters()) {
             assert_eq!(before.name, after.name);
+            // Instance norm takes away what a bias before it adds, so its gradient is zero but for rounding.
+            if architecture.name == "nnunet" && before.name.ends_with(".conv.bias") {
+                continue;
+            }
             assert_ne!(before.values, after.values, "{}: '{}' did not move", architecture.name, after.name);
         }
     }

@@ -197,7 +197,7 @@ fn metadata_that_is_not_ours_or_absurd_is_refused_before_memory_is_taken() {
     };
     let cases = [
         ("{".to_string(), "metadata 'fireproof'"),
-        (described(|a| a.name = "vnet".into()), "unknown model 'vnet': expected one of unet, espnet,"),
+        (described(|a| a.name = "vnet".into()), "unknown model 'vnet': expected one of unet, nnunet, cnn, espnet,"),
         (
             described(|a| _ = a.options.insert("base".into(), 1 << 40)),
             "option 'base' is 1099511627776, expected 1 to 1024",
@@ -250,7 +250,7 @@ fn weights_of_another_network_are_not_guessed_at() {
     let path = changed(folder.path(), |values| values.iter_mut().for_each(|p| p.name = format!("net.{}", p.name)));
     let message = refusal(&path, &Overrides::default());
     assert!(message.contains("tensors of no known layout (net.down.0.0.weight"), "{message}");
-    assert!(message.contains("expected weights of one of: unet, espnet"), "{message}");
+    assert!(message.contains("expected weights of one of: unet, nnunet, cnn, espnet"), "{message}");
     let named = |name: &str| Overrides { name: Some(name.into()), ..Overrides::default() };
     assert!(refusal(&path, &named("unet")).contains("weights of one of: unet"));
     assert!(refusal(&path, &named("vnet")).contains("unknown model 'vnet'"));

@@ -421,7 +421,7 @@ mod tests {
         let (images, filters) = (random([20, 12, 11, 3]), random([3, 3, 18, 24]));
         let x = images.permute([3, 0, 2, 1]).narrow(1, 2, 18);
         let weight = filters.permute([3, 2, 1, 0]);
-        let scale = random([11, 12, 1, 1]).permute([2, 3, 0, 1]);
+        let scale = random([12, 11, 1, 1]).permute([2, 3, 0, 1]);
         for (dilation, padding) in [(1, 1), (2, 2), (6, 6)] {
             let options = Conv2dOptions { dilation, padding, ..Conv2dOptions::default() };
             let run = |x: Tensor<4>, weight: Tensor<4>| {
