@@ -19,6 +19,9 @@ fn step(network: &mut dyn Network, optimizer: &mut burn::optim::ModuleOptimizer,
     if let Some(auxiliary) = output.auxiliary {
         loss = loss + ops::cross_entropy(auxiliary, &targets).mean() * 0.4;
     }
+    for head in output.coarse {
+        loss = loss + ops::cross_entropy(head.logits, &targets.coarse(head.stride)).mean() * 0.5;
+    }
     let value = host(loss.clone())[0];
     network.step(optimizer, rates, loss.backward());
     network.commit(&taps);
