@@ -3,6 +3,7 @@
 mod attacks;
 mod bench;
 mod lab;
+mod medical;
 mod mistakes;
 mod new;
 mod shipped;
