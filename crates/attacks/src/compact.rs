@@ -32,6 +32,13 @@ impl Compact {
         self.done.as_ref().is_some_and(|done| done.open.is_empty())
     }
 
+    /// Only the `open` images go on; `logits` `[N, K, H, W]` are those of the last pass.
+    pub(crate) fn only(open: &[bool], logits: &Tensor<4>) -> Self {
+        let (open, closed): (Vec<usize>, Vec<usize>) = (0..open.len()).partition(|&at| open[at]);
+        let done = (!closed.is_empty()).then(|| Done { logits: rows(logits, &closed), open, closed });
+        Self { done }
+    }
+
     /// Takes out every image whose `score` `[N]` has reached `ceiling`; `logits` `[N, K, H, W]` are those of the last pass. Waits
     /// for the device.
     pub(crate) fn close(&mut self, score: &Tensor<1>, ceiling: f32, logits: &Tensor<4>) {

@@ -5,6 +5,7 @@ use fireproof_tensor::{Batch, Counted, Norm, Passes, Unit, Victim};
 
 use crate::{
     Adversarial, AttackConfig, Context, Goal, Iterate, Minimal, Result, Scene, Start, Step, Target, View,
+    compact::Compact,
     gradient_attack::fits,
     guard::Guard,
     host::{floats, upload},
@@ -80,6 +81,7 @@ impl Minimiser {
             norm: self.ball.norm,
             guard: Guard::new(&self.name, scene),
             record: context.trace.then(Recorder::default),
+            seen: None,
             best: Best { images: batch.images.clone(), norms: vec![0.0; n], success: vec![-1.0; n] },
         };
         body(&mut search)?;
@@ -101,6 +103,8 @@ pub(crate) struct Search<'a> {
     norm: Norm,
     guard: Guard<'a>,
     record: Option<Recorder>,
+    /// Logits of the last look, `[N, K, H, W]`.
+    seen: Option<Tensor<4>>,
     best: Best,
 }
 
@@ -124,7 +128,8 @@ struct Best {
 }
 
 impl Search<'_> {
-    /// One forward and one backward pass at images within the range. Only those that are `open` may become the best.
+    /// One forward and one backward pass at images within the range. Only those that are `open` make it, and may become the
+    /// best; the others show their last logits and a gradient of zero, so they must stay where they are.
     pub(crate) fn look(
         &mut self,
         step: Step,
@@ -134,7 +139,8 @@ impl Search<'_> {
     ) -> Result<Look> {
         let Scene { victim, batch, goal, .. } = self.scene;
         let mut seen = None;
-        let (logits, gradient) = victim.pull_back(images.clone(), &mut |logits| {
+        let compact = self.compact(open);
+        let (logits, gradient) = compact.pull_back(victim, images.clone(), &mut |logits| {
             fits(&logits, batch)?;
             let evaluation = evaluate(&logits);
             let evaluation = if goal.targeted { evaluation.negated() } else { evaluation };
@@ -154,11 +160,29 @@ impl Search<'_> {
             observer.observe(&View { restart: 0, step: step.index, steps: step.total, batch, images, logits, loss });
         }
         let success = floats(goal.success(&logits));
+        self.seen = Some(logits);
         let norms = floats(self.norm.of(images.clone() - batch.images.clone()));
         self.best.offer(images, open, &norms, &success);
         let gradient = self.space.restrict(vec![gradient]).remove(0);
         let fooled = success.iter().map(|s| *s >= FOOLED).collect();
         Ok(Look { gradient, loss: floats(loss), fooled, norms })
+    }
+
+    /// The gradient at the images of another loss than the one that was looked at, without what may not change: one more forward
+    /// and backward pass of those that are `open`.
+    pub(crate) fn gradient(
+        &self,
+        images: &Tensor<4>,
+        open: &[bool],
+        cotangent: &dyn Fn() -> Tensor<4>,
+    ) -> Result<Tensor<4>> {
+        let victim = self.scene.victim;
+        let (_, gradient) = self.compact(open).pull_back(victim, images.clone(), &mut |_| Ok(cotangent()))?;
+        Ok(self.space.restrict(vec![gradient]).remove(0))
+    }
+
+    fn compact(&self, open: &[bool]) -> Compact {
+        self.seen.as_ref().map_or_else(Compact::default, |seen| Compact::only(open, seen))
     }
 
     /// The smallest norm at which an image was fooled.

@@ -21,7 +21,6 @@ use fireproof_tensor::{Batch, Norm, Victim, norm::per_sample};
 use super::margin::Margin;
 use crate::{
     Adversarial, Attack, AttackConfig, Context, OptionSpec, Registration, Result, Step,
-    gradient_attack::fits,
     host::{floats, upload},
     minimal::{self, Minimiser},
     objective::{Evaluation, Objective, PerImage},
@@ -110,13 +109,13 @@ impl Attack for DeepFool {
                     Some(_) => self.step(&of_rank(&f, &order, 0), look.gradient),
                 };
                 if let Some((label, correct)) = &maps {
-                    let most = order.iter().map(Vec::len).max().unwrap_or(0).min(self.classes);
-                    for rank in 1..most {
-                        let (_, gradient) = search.scene.victim.pull_back(images.clone(), &mut |logits| {
-                            fits(&logits, batch)?;
-                            Ok(towards(&order, rank, label, correct))
-                        })?;
-                        let gradient = search.space.restrict(vec![gradient]).remove(0);
+                    for rank in 1..self.classes {
+                        // An image has as many passes as it has classes that its pixels could be mistaken for.
+                        let asked: Vec<bool> = (0..n).map(|i| open[i] && order[i].len() > rank).collect();
+                        if !asked.contains(&true) {
+                            break;
+                        }
+                        let gradient = search.gradient(&images, &asked, &|| towards(&order, rank, label, correct))?;
                         let (step, lengths) = self.step(&of_rank(&f, &order, rank), gradient);
                         let nearer: Vec<bool> = (0..n).map(|i| lengths[i] < shortest[i]).collect();
                         best = best.mask_where(minimal::everywhere(&nearer, &step), step);

@@ -21,6 +21,7 @@ use fireproof_tensor::{Batch, Counted, Norm, VOID, Victim, random::Stream};
 
 use crate::{
     Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Registration, Result, Scene, Start, Target, View,
+    compact::Compact,
     gradient_attack::fits,
     host::{floats, integers},
     minimal::everywhere,
@@ -72,6 +73,7 @@ impl Attack for Dla {
         let mut record = context.trace.then(Recorder::default);
         let mut states: Vec<Option<Signs>> = (0..dims[0]).map(|_| None).collect();
         let mut best = batch.images.clone();
+        let mut compact = Compact::default();
         for query in 0..self.queries {
             let tried: Vec<Signs> = (0..dims[0])
                 .map(|i| match &states[i] {
@@ -83,7 +85,7 @@ impl Attack for Dla {
                 tried.iter().zip(&radii).flat_map(|(signs, r)| signs.values.iter().map(move |s| s * r)).collect();
             let delta = Tensor::from_data(TensorData::new(delta, dims), &best.device());
             let images = space.project(vec![batch.images.clone() + delta]).remove(0);
-            let logits = victim.logits(images.clone())?;
+            let logits = compact.logits(&victim, &images)?;
             fits(&logits, batch)?;
             if !floats(logits.clone().sum()).iter().all(|v| v.is_finite()) {
                 return Err(self.not_finite(&logits, batch, query));
@@ -115,6 +117,14 @@ impl Attack for Dla {
                 } else if let Some(kept) = states[i].as_mut() {
                     (kept.level, kept.block) = (tried.level, tried.block);
                 }
+            }
+            // No map scores less than one that is wrong everywhere (towards a target: right everywhere).
+            let least = if goal.targeted { -1.0 } else { 0.0 };
+            let open = |state: &Option<Signs>| state.as_ref().is_none_or(|kept| kept.score > least);
+            let open: Vec<bool> = states.iter().map(open).collect();
+            compact = Compact::only(&open, &logits);
+            if !open.contains(&true) {
+                break;
             }
         }
         let trace = record.map(Recorder::finish);

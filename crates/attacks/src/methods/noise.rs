@@ -8,7 +8,8 @@ use burn::tensor::Tensor;
 use fireproof_tensor::{Batch, Counted, Victim, ops::cross_entropy};
 
 use crate::{
-    Adversarial, Attack, AttackConfig, Context, Error, Goal, Registration, Result, Scene, Start, Target, View,
+    Adversarial, Attack, AttackConfig, Context, Error, Goal, Iterate, Registration, Result, Scene, Start, Target, View,
+    compact::Compact,
     gradient_attack::fits,
     objective::per_image,
     start::Seeds,
@@ -39,9 +40,10 @@ impl Attack for Noise {
         let space = self.ball.bind(&scene)?;
         let mut record = context.trace.then(Recorder::default);
         let mut best: Option<Best> = None;
+        let mut compact = Compact::default();
         for restart in 0..self.draws {
             let images = space.apply(&space.start(Start::Random, &Seeds::new(&self.name, context, restart))?);
-            let logits = victim.logits(images.clone())?;
+            let logits = compact.logits(&victim, &images)?;
             fits(&logits, batch)?;
             let loss = per_image(cross_entropy(logits.clone(), &goal.targets)) * if goal.targeted { -1.0 } else { 1.0 };
             self.finite(&loss, batch)?;
@@ -52,7 +54,14 @@ impl Attack for Noise {
                 let (images, logits, loss) = (&images, &logits, &loss);
                 observer.observe(&View { restart, step: 0, steps: 0, batch, images, logits, loss });
             }
-            best = Some(Best::merge(best, images, goal.success(&logits), false));
+            let merged = Best::merge(best, images, goal.success(&logits), false);
+            if restart + 1 < self.draws {
+                compact.close(&merged.score, Iterate::BestAccuracy.ceiling(), &logits);
+            }
+            best = Some(merged);
+            if compact.is_empty() {
+                break;
+            }
         }
         let images = best.expect("at least one restart").images;
         let trace = record.map(Recorder::finish);

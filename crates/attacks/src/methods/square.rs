@@ -35,7 +35,7 @@ const FIRST_SHARE: f32 = 0.8;
 /// After which query of 10000 the share is halved; runs of another length have the same proportions.
 const HALVINGS: [usize; 9] = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000];
 
-/// The share of the image that a square covers at a query.
+/// The share of the image that a square covers, with `step.index` squares tried before.
 pub fn share(step: Step) -> f32 {
     let at = step.index * 10_000 / step.total;
     let halvings = HALVINGS.iter().filter(|&&after| at > after).count();
@@ -84,7 +84,14 @@ impl Square {
         Ok((Point { images, loss: evaluation.loss, success: scene.goal.success(&logits) }, logits))
     }
 
-    fn once(&self, scene: &Scene, restart: usize, record: &mut Option<Recorder>) -> Result<Best> {
+    /// One run of the images that are not `settled`: the best of each, and the logits of the last query.
+    fn once(
+        &self,
+        scene: &Scene,
+        restart: usize,
+        settled: &Compact,
+        record: &mut Option<Recorder>,
+    ) -> Result<(Best, Tensor<4>)> {
         let space = self.ball.bind(scene)?;
         let mut objective = self.objective.begin(scene)?;
         let mut guard = Guard::new(&self.name, *scene);
@@ -101,8 +108,8 @@ impl Square {
             _ => space.start(Start::Zero, &seeds)?.remove(0),
         };
         let at = |index| (restart, Step { index, total: self.queries });
-        let mut compact = Compact::default();
-        let (mut kept, _) = self.look(scene, &mut *objective, at(0), start, (&compact, &mut *record))?;
+        let mut compact = settled.clone();
+        let (mut kept, mut seen) = self.look(scene, &mut *objective, at(0), start, (&compact, &mut *record))?;
         let ceiling = Iterate::BestAccuracy.ceiling();
         let mut best = Best { images: kept.images.clone(), score: kept.success.clone() };
         for query in 1..=self.queries {
@@ -123,17 +130,19 @@ impl Square {
             if self.iterate == Iterate::BestAccuracy && query % 10 == 0 {
                 compact.close(&best.score, ceiling, &logits);
             }
+            seen = logits;
             if compact.is_empty() {
                 break;
             }
         }
         guard.read()?;
-        Ok(match self.iterate {
+        let found = match self.iterate {
             Iterate::BestAccuracy => best,
             Iterate::Last => Best { images: kept.images, score: kept.success },
             // What is kept has the highest loss of all.
             Iterate::BestLoss => Best { images: kept.images, score: kept.loss },
-        })
+        };
+        Ok((found, seen))
     }
 }
 
@@ -152,7 +161,8 @@ fn stripes(streams: &[Stream], radii: &[f32], [_, c, h, w]: [usize; 4]) -> Vec<f
 
 /// A square of ±2 ε at a random place, one sign a channel, `[N, C, H, W]`.
 fn squares(streams: &[Stream], radii: &[f32], [_, c, h, w]: [usize; 4], step: Step) -> Vec<f32> {
-    let side = ((share(step) * (h * w) as f32).sqrt().round() as usize).clamp(1, h.min(w));
+    let tried = Step { index: step.index - 1, ..step };
+    let side = ((share(tried) * (h * w) as f32).sqrt().round() as usize).clamp(1, h.min(w));
     let mut values = vec![0.0; streams.len() * c * h * w];
     for (image, (stream, radius)) in values.chunks_mut(c * h * w).zip(streams.iter().zip(radii)) {
         let counter = (c as u64 + 2) * step.index as u64;
@@ -181,9 +191,17 @@ impl Attack for Square {
         let scene = Scene { victim: &victim, batch, goal: &goal, steps: self.queries, context };
         let record = RefCell::new(context.trace.then(Recorder::default));
         let mut best: Option<Best> = None;
+        let mut settled = Compact::default();
         for restart in 0..self.restarts {
-            let found = self.once(&scene, restart, &mut record.borrow_mut())?;
-            best = Some(Best::merge(best, found.images, found.score, false));
+            let (found, logits) = self.once(&scene, restart, &settled, &mut record.borrow_mut())?;
+            let merged = Best::merge(best, found.images, found.score, false);
+            if self.iterate == Iterate::BestAccuracy && restart + 1 < self.restarts {
+                settled.close(&merged.score, self.iterate.ceiling(), &logits);
+            }
+            best = Some(merged);
+            if settled.is_empty() {
+                break;
+            }
         }
         let images = best.expect("at least one restart").images;
         let trace = record.into_inner().map(Recorder::finish);

@@ -4,10 +4,11 @@
     pip install torch==2.11.0 numpy scipy requests && pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
     TORCHDYNAMO_DISABLE=1 python make_reference.py
 
-Classification, as maps of one pixel: `APGD`, `MIFGSM`, `CW` and `DeepFool` of the PyPI package torchattacks 3.5.1, and
-FMN of adv-lib 0.2.8. Segmentation: APGD with radius reduction written down below from the papers, with the loss of each pixel
+Classification, as maps of one pixel: `APGD`, `MIFGSM`, `DIFGSM`, `TIFGSM`, `CW` and `DeepFool` of the PyPI package torchattacks
+3.5.1, and FMN of adv-lib 0.2.8. DIFGSM's views are drawn by our own generator, written down a second time in common.py. Segmentation: APGD with radius reduction written down below from the papers, with the loss of each pixel
 spelled out, in float64. Writes reference.safetensors: float32, images in [0, 1], labels int64 with 255 as the void label.
 """
+import itertools
 import pathlib
 import sys
 import types
@@ -20,7 +21,7 @@ import torchattacks
 sys.modules.setdefault("visdom", types.ModuleType("visdom"))
 from adv_lib.attacks import fmn  # noqa: E402
 
-from common import VOID, save  # noqa: E402
+from common import VOID, Stream, save  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 CLASSES = 5
@@ -67,6 +68,29 @@ class Raised(torch.nn.Module):
         return self.model(x) + 50
 
 
+def viewed(attack, id, x, y):
+    """DIFGSM of one image, with the random numbers of sample `id`: size, top and left of the view, and whether it is shown."""
+    stream, side = Stream([0, id]).child("di-fgsm").child("views"), x.shape[-1]
+    views = itertools.count()
+    waiting = []
+
+    def draw(at):
+        if at == "size":
+            first = 4 * next(views)
+            u = [stream.uniform(first + i) for i in range(4)]
+            size = int(side * (0.75 + 0.25 * u[1]) + 0.5)
+            waiting[:] = [size, int((side - size + 1) * u[2]), int((side - size + 1) * u[3]), u[0]]
+        return torch.tensor([waiting.pop(0)])
+
+    own = torch.randint, torch.rand
+    torch.randint = lambda low, high, size, dtype: draw("size" if low else "place")
+    torch.rand = lambda _: draw("shown")
+    try:
+        return attack(x, y).detach()
+    finally:
+        torch.randint, torch.rand = own
+
+
 def classification(out, dense, gen):
     model = Pooled(dense)
     x = torch.rand(6, 3, 16, 16, generator=gen)
@@ -91,6 +115,14 @@ def classification(out, dense, gen):
     for steps in (1, 5, 20):
         attack = torchattacks.MIFGSM(model, eps=8 / 255, alpha=8 / 255 / steps, steps=steps, decay=1.0)
         out[f"mi-fgsm_{steps}"] = attack(x, y).detach()
+    for steps in (1, 5, 20):
+        attack = torchattacks.TIFGSM(model, eps=8 / 255, alpha=8 / 255 / steps, steps=steps, decay=1.0, len_kernel=7,
+                                     diversity_prob=0.0)
+        # With no diversity the view is thrown away, but drawn.
+        out[f"ti-fgsm_{steps}"] = attack(x, y).detach()
+        attack = torchattacks.DIFGSM(model, eps=8 / 255, alpha=8 / 255 / steps, steps=steps, decay=1.0, resize_rate=0.75,
+                                     diversity_prob=0.5)
+        out[f"di-fgsm_{steps}"] = torch.cat([viewed(attack, i, x[i:i + 1], y[i:i + 1]) for i in range(len(x))])
     # The package compares the label's logit with zero where all others are below it: raised, none is. One image at a time,
     # since it stops a whole batch by its summed cost.
     raised = Raised(model)

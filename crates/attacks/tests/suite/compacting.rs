@@ -25,12 +25,15 @@ fn a_batch_makes_exactly_the_passes_of_its_images_alone_and_gives_the_same_bits(
     let model = victim(|x| network.forward(x));
     let batch = uneven(&network);
     // Objectives with a memory, updates with a memory, stages, ensembles, and loops of their own.
-    for name in ["segpgd", "rp-pgd", "balanced", "uncertainty", "mi-fgsm", "padam", "apgd", "sea+", "square", "dag"] {
-        // From the clean image there is one run; RP-PGD asks for the clean logits of all images at every restart.
-        let once = name == "rp-pgd" || config(name).start == Start::Zero;
-        let restarts = if once { 1 } else { 2 };
-        let settings =
-            AttackConfig { steps: 40, epsilon: 0.2, restarts, iterate: Iterate::BestAccuracy, ..config(name) };
+    let names = ["segpgd", "rp-pgd", "balanced", "uncertainty", "mi-fgsm", "padam", "apgd", "sea+", "square", "dag"];
+    for name in names.into_iter().chain(["cw", "deepfool", "dla", "noise"]) {
+        // From the clean image there is one run, and so it is where queries take the place of restarts; RP-PGD asks for the clean
+        // logits of all images at every restart.
+        let once = ["rp-pgd", "dla"].contains(&name) || config(name).start == Start::Zero;
+        let (steps, restarts) = if name == "noise" { (1, 40) } else { (40, if once { 1 } else { 2 }) };
+        // Chance finds less than a gradient.
+        let epsilon = if ["dla", "noise"].contains(&name) { 0.6 } else { 0.2 };
+        let settings = AttackConfig { steps, epsilon, restarts, iterate: Iterate::BestAccuracy, ..config(name) };
         let attack = build(&settings).unwrap();
         let run = |positions: &[usize]| attack.run(&model, &batch.select(positions), &Context::new(3)).unwrap();
         let together = run(&[0, 1, 2]);

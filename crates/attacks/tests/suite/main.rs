@@ -6,6 +6,7 @@ mod bounds;
 mod broken;
 mod compacting;
 mod corruption;
+mod distinct;
 mod ensembles;
 mod golden;
 mod independence;

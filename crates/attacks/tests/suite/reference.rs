@@ -1,4 +1,5 @@
-//! Adversarial images of torchattacks 3.5.1, and of APGD written down a second time; see `tests/reference`.
+//! Adversarial images of other implementations: packages, the authors' own code, APGD written down a second time; see
+//! `tests/reference`.
 
 use burn::tensor::{Tensor, module::conv2d, ops::ConvOptions};
 use fireproof_attacks::{AttackConfig, Context, Iterate, Target, build};
@@ -42,18 +43,20 @@ fn apgd_is_that_of_torchattacks_on_maps_of_one_pixel() {
 }
 
 #[test]
-fn mi_fgsm_is_that_of_torchattacks_on_maps_of_one_pixel() {
+fn mi_di_and_ti_fgsm_are_those_of_torchattacks_on_maps_of_one_pixel() {
     let golden = Golden::reference("reference.safetensors");
     let network = Network::golden(&golden);
     let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
     let labels = golden.labels("class_labels");
     let batch = Batch::new(golden.tensor("class_images"), labels, (0..6).collect()).unwrap();
-    for steps in [1, 5, 20] {
-        let settings = AttackConfig { steps, ..config("mi-fgsm") };
-        let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
-        let differ = differing(&floats(&found.images), golden.values(&format!("mi-fgsm_{steps}")));
-        println!("mi-fgsm {steps}: {differ} of 4608 values differ");
-        assert!(differ <= 2 * steps, "{steps}: {differ} values differ");
+    for name in ["mi-fgsm", "di-fgsm", "ti-fgsm"] {
+        for steps in [1, 5, 20] {
+            let settings = AttackConfig { steps, ..config(name) };
+            let found = build(&settings).unwrap().run(&model, &batch, &Context::new(0)).unwrap();
+            let differ = differing(&floats(&found.images), golden.values(&format!("{name}_{steps}")));
+            println!("{name} {steps}: {differ} of 4608 values differ");
+            assert!(differ <= 2 * steps, "{name} {steps}: {differ} values differ");
+        }
     }
 }
 
@@ -122,7 +125,7 @@ fn dag_and_alma_prox_are_those_of_adv_lib() {
                     assert!(norms[i] == 0.0 && found.norms[i] > 0.0);
                     continue;
                 }
-                let tolerance = if name == "dag" { 0.01 } else { 0.05 };
+                let tolerance = if name == "dag" { 1e-4 } else { 0.02 };
                 assert!((found.norms[i] / norms[i] - 1.0).abs() < tolerance, "{name} {goal} image {i}");
             }
         }
@@ -180,8 +183,8 @@ fn fmn_is_that_of_adv_lib_on_maps_of_one_pixel() {
             let differ = differing(&floats(&found.images), &floats(&theirs));
             let norms = floats(&norm.of(theirs - images.clone()));
             println!("fmn {norm} {steps}: {differ} of 4608 values differ; norms {:?}, theirs {norms:?}", found.norms);
-            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 1e-3);
-            assert!(close, "{norm} {steps}");
+            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 1e-5);
+            assert!(close && (steps > 10 || differ == 0), "{norm} {steps}");
         }
     }
 }
@@ -203,8 +206,91 @@ fn pdpgd_is_that_of_adv_lib() {
                 "pdpgd {norm} {goal}: {differ} of 864 values differ; norms {:?}, theirs {norms:?}; success {:?}",
                 found.norms, found.success
             );
-            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 0.02);
-            assert!(close, "{norm} {goal}");
+            let close = found.norms.iter().zip(&norms).all(|(a, b)| (a / b - 1.0).abs() < 1e-5);
+            assert!(close && differ <= 8, "{norm} {goal}");
         }
+    }
+}
+
+/// The classifier and its six images, on maps of one pixel.
+fn classification(golden: &Golden) -> (Network, Batch) {
+    let network = Network::golden(golden);
+    let batch = Batch::new(golden.tensor("class_images"), golden.labels("class_labels"), (0..6).collect()).unwrap();
+    (network, batch)
+}
+
+#[test]
+fn apgd_is_that_of_autoattack_on_maps_of_one_pixel() {
+    let authors = Golden::reference("authors.safetensors");
+    let (network, batch) = classification(&Golden::reference("reference.safetensors"));
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    for (norm, epsilon) in [(Norm::Linf, 4.0 / 255.0), (Norm::L2, 0.5)] {
+        for steps in [4, 20, 100] {
+            let settings = AttackConfig { norm, epsilon, steps, iterate: Iterate::BestLoss, ..config("apgd") };
+            let context = Context { start: Some(&batch.images), ..Context::new(0) };
+            let found = build(&settings).unwrap().run(&model, &batch, &context).unwrap();
+            let theirs: Tensor<4> = authors.tensor(&format!("apgd_{norm}_{steps}"));
+            let differ = differing(&floats(&found.images), &floats(&theirs));
+            let (ours, theirs) = (losses(&model, &batch, found.images), losses(&model, &batch, theirs));
+            let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b).fold(0.0, f32::max);
+            println!("AutoAttack, apgd {norm} {steps}: {differ} of 4608 values differ, loss by {worst:.1e} at most");
+            assert!(worst < 5e-5, "{norm} {steps}: {ours:?} {theirs:?}");
+            assert!(steps > 20 || differ < 46, "{norm} {steps}: {differ} values differ");
+        }
+    }
+}
+
+#[test]
+fn square_is_that_of_autoattack_on_maps_of_one_pixel() {
+    let authors = Golden::reference("authors.safetensors");
+    let (network, batch) = classification(&Golden::reference("reference.safetensors"));
+    let model = victim(|x| network.forward(x).mean_dim(2).mean_dim(3));
+    for queries in [50, 1000] {
+        let settings = AttackConfig { steps: queries, ..config("square") };
+        let attack = build(&settings).unwrap();
+        let theirs: Tensor<4> = authors.tensor(&format!("square_{queries}"));
+        let used = authors.values(&format!("square_{queries}_used"));
+        let mut differ = 0;
+        for (image, used) in used.iter().enumerate() {
+            let found = attack.run(&model, &batch.select(&[image]), &Context::new(0)).unwrap();
+            // Whether an image is fooled is looked at every ten queries.
+            let passes = (1 + (*used as usize - 1).div_ceil(10) * 10) as u64;
+            assert_eq!(found.passes.forward, passes, "image {image}");
+            differ += differing(&floats(&found.images), &floats(&theirs.clone().narrow(0, image, 1)));
+        }
+        println!("AutoAttack, square {queries}: {differ} of 4608 values differ; {used:?} queries");
+        // The last squares are single pixels, of which some move the loss by no more than a rounding.
+        assert!(differ <= 10, "{queries}: {differ} values differ");
+    }
+}
+
+#[test]
+fn sea_is_that_of_its_authors() {
+    let authors = Golden::reference("authors.safetensors");
+    let golden = Golden::reference("reference.safetensors");
+    let network = Network::golden(&golden);
+    let model = victim(|x| network.forward(x));
+    let batch = Batch::new(golden.tensor("dense_images"), authors.labels("labels"), vec![0, 1]).unwrap();
+    let accuracy = |images: Tensor<4>| batch.targets.accuracy(&network.forward(images));
+    for steps in [10, 100] {
+        let options = [("counts".to_string(), "700,20,250,30,110".to_string())].into();
+        let settings = AttackConfig { epsilon: 4.0 / 255.0, steps, options, ..config("sea") };
+        let context = Context { start: Some(&batch.images), ..Context::new(0) };
+        let found = build(&settings).unwrap().run(&model, &batch, &context).unwrap();
+        let mut worst = [1.0f32; 2];
+        for run in &found.candidates {
+            let theirs: Tensor<4> = authors.tensor(&format!("sea_{}_{steps}", run.name));
+            let differ = differing(&floats(&run.images), &floats(&theirs));
+            let (ours, theirs) = (accuracy(run.images.clone()), accuracy(theirs));
+            println!("SEA {} {steps}: {differ} of 1920 values differ; accuracy {ours:?}, theirs {theirs:?}", run.name);
+            assert!(steps > 10 || differ == 0, "{} {steps}: {differ} values differ", run.name);
+            for image in 0..2 {
+                assert!((ours[image] - theirs[image]).abs() < 0.01, "{} {steps}", run.name);
+                worst[image] = worst[image].min(theirs[image]);
+            }
+        }
+        let ours = accuracy(found.images);
+        println!("SEA {steps}: accuracy {ours:?}, theirs {worst:?}");
+        assert!(ours.iter().zip(&worst).all(|(a, b)| (a - b).abs() < 0.01));
     }
 }

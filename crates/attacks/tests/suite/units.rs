@@ -134,3 +134,39 @@ fn the_gradient_does_not_see_the_statistics() {
     let theirs = leaf.grad_remove(&mut (logits * plain).sum().backward()).unwrap();
     assert!(ours.all_close(theirs, Some(1e-4), Some(1e-4)));
 }
+
+/// What reads the valid range as numbers of the image must know which unit they are in, or refuse every other.
+#[test]
+fn in_deviations_every_attack_stays_within_ball_and_range_or_is_refused() {
+    let pixels = pixels();
+    let normalised = pixels.in_unit(Unit::Normalised).unwrap();
+    let model = model();
+    let seen = InUnit::new(&model, &pixels, Unit::Pixel, Unit::Normalised).unwrap();
+    let mut refused = Vec::new();
+    for registration in fireproof_attacks::list() {
+        let name = registration.name;
+        let own = config(name);
+        let settings = AttackConfig { unit: Unit::Normalised, epsilon: 0.5, steps: own.steps.min(10), ..own };
+        let attack = match build(&settings) {
+            Ok(attack) => attack,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("unit is normalised, expected pixel"), "{name}: {error}");
+                refused.push(name);
+                continue;
+            }
+        };
+        let found = attack.run(&seen, &pixels, &Context::new(2)).unwrap().images;
+        assert!(floats(&found).iter().all(|v| (0.0..=1.0).contains(v)), "{name}");
+        let reached = norms(settings.norm, &found, &pixels.images);
+        assert!(reached.iter().zip(STD).all(|(r, std)| *r <= 0.5 * std + 1e-5), "{name}: {reached:?}");
+        // A batch that comes normalised has each case's own limits.
+        let other = attack.run(&model, &normalised, &Context::new(2)).unwrap().images;
+        let back = normalised.convert(other, Unit::Normalised, Unit::Pixel).unwrap();
+        assert!(floats(&back).iter().all(|v| (-1e-5..=1.0 + 1e-5).contains(v)), "{name}");
+        let differ = floats(&back).iter().zip(floats(&found)).filter(|(a, b)| (*a - b).abs() > 1e-4).count();
+        assert!(differ <= 2, "{name}: {differ} of 48 values differ between the units");
+    }
+    let expected = ["alma-prox", "corruption", "cw", "dag", "deepfool", "fmn", "patch", "pdpgd", "universal"];
+    assert_eq!(refused, expected);
+}
