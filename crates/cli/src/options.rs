@@ -207,6 +207,11 @@ impl AttackOptions {
         Ok(())
     }
 
+    /// Whether this setting of an attack's own was given.
+    pub fn gives(&self, attack: &str, name: &str) -> bool {
+        self.attack_options.iter().any(|option| option.name.split_once('.') == Some((attack, name)))
+    }
+
     /// Changes the settings that were given.
     pub fn adjust(&self, config: &mut AttackConfig) {
         config.epsilon = self.eps.map_or(config.epsilon, |epsilon| epsilon.0);

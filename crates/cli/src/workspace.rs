@@ -61,3 +61,12 @@ pub fn shown(path: &Path) -> String {
     let current = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(current).unwrap_or(path).display().to_string()
 }
+
+/// `stem`, or the first of `stem-2`, `stem-3`, … that holds no file of this name.
+pub fn free_folder(stem: &Path, file: &str) -> PathBuf {
+    let numbered = |number: usize| match number {
+        1 => stem.to_path_buf(),
+        _ => PathBuf::from(format!("{}-{number}", stem.display())),
+    };
+    (1..).map(numbered).find(|folder| !folder.join(file).exists()).expect("some number is free")
+}

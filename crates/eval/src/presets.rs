@@ -1,6 +1,6 @@
 //! Ready-made lists of attacks: the tiers of the evaluation protocol, as data.
 
-use fireproof_attacks::{AttackConfig, Iterate};
+use fireproof_attacks::{AttackConfig, Iterate, build};
 use fireproof_tensor::Unit;
 
 use crate::{
@@ -77,6 +77,12 @@ impl Entry {
         AttackConfig::new(self.attack).is_ok()
     }
 
+    /// Whether the attack looks at another model, whose weights only the user can name.
+    pub fn needs_source(&self) -> bool {
+        let built = AttackConfig::new(self.attack).and_then(|config| build(&config));
+        built.is_ok_and(|attack| attack.source() == Some(""))
+    }
+
     /// One configuration a row; `epsilon` is the preset's radius for attacks without one of their own, `steps` the user's numbers of steps, if any, and `adjust`
     /// sets what else the user said.
     ///
@@ -110,6 +116,10 @@ pub const NO_ENSEMBLE: &str = "No ensemble of attacks with best iterates was run
      far.";
 
 const NO_MASKING_ROWS: &str = "No black box, transfer or larger radius was run on all images (--preset masking); the sanity checks do so on a few.";
+
+/// The sentence that a transfer attack takes away.
+pub const NO_TRANSFER: &str =
+    "No transfer was run: it takes another model's weights (--attack-option transfer.source=FILE).";
 
 const NO_CERTIFICATE: &str = "Nothing is certified: a stronger attack may leave less (cargo xtask certify).";
 
@@ -203,16 +213,13 @@ pub const PRESETS: &[Preset] = &[
             Entry::new("dla"),
             Entry::new("apgd").steps(&[100]).options(&[("objective", "masked-ce")]).epsilon(16.0 / 255.0),
             Entry::new("apgd").steps(&[100]).options(&[("objective", "masked-ce")]).epsilon(64.0 / 255.0),
+            Entry::new("transfer").options(&[("attack", "ds-fgsm")]),
         ],
         epsilon: 8.0 / 255.0,
         unit: Unit::Pixel,
         images: None,
         checks: Checks::All,
-        lacks: &[
-            NO_ENSEMBLE,
-            NO_CERTIFICATE,
-            "No transfer was run: it takes another model's weights (--attacks transfer --attack-option transfer.source=FILE).",
-        ],
+        lacks: &[NO_ENSEMBLE, NO_CERTIFICATE, NO_TRANSFER],
     },
     Preset {
         name: "medical",

@@ -118,12 +118,12 @@ pub fn not_passed(checks: &[Check]) -> Vec<&Check> {
     checks.iter().filter(|check| check.status != Status::Passed).collect()
 }
 
-/// The checks as a Markdown table, for the terminal and for pages of results.
+/// The checks as a Markdown list, for the terminal and for pages of results.
 pub fn markdown(checks: &[Check]) -> String {
-    let mut text = "**Sanity checks**\n\n| Check | Result | Numbers |\n| :-- | :-- | :-- |\n".to_owned();
+    let mut text = "**Sanity checks**\n\n".to_owned();
     for check in checks {
         let [name, detail] = [&check.name, &check.detail].map(|text| escape::markdown(text));
-        text += &format!("| {name} | {} | {detail} |\n", check.status.name());
+        text += &format!("- {}: {name}. {detail}\n", check.status.name());
     }
     text
 }

@@ -457,6 +457,9 @@ pub fn results_csv(results: &Results) -> String {
         "dice_slice",
         "dice_volume",
         "dice_pooled",
+        "images_fooled",
+        "apsr",
+        "median_norm",
         "options",
     ];
     let classes = results.run.classes.iter().map(|class| format!("iou:{}", class.name));
@@ -506,6 +509,9 @@ pub fn results_csv(results: &Results) -> String {
             row.dice.as_ref().and_then(DiceScores::per_slice),
             row.dice.as_ref().and_then(DiceScores::per_volume),
             row.dice.as_ref().and_then(|dice| dice.pooled),
+            row.minimal.as_ref().map(|minimal| minimal.fooled as f64),
+            row.minimal.as_ref().map(|minimal| minimal.success),
+            row.minimal.as_ref().and_then(|minimal| minimal.median_norm),
         ];
         cells.extend(further.map(number));
         cells.push(row.options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "));

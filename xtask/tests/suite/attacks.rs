@@ -33,6 +33,11 @@ fn transfer_hurts_less_than_the_white_box_and_needs_a_source() {
     let check = checks.as_array().unwrap().iter().find(|c| c["name"].as_str().unwrap().contains("transfer")).unwrap();
     assert_eq!(check["status"], "passed", "{check}");
     lab.bench(&["standard"], &with(&list, &["--out", "b"])).bad(&["transfer.source", "weights file"]);
+    // The tier against masked gradients has a row of it where a source is named.
+    let masking = ["--preset", "masking", "--images", "1", "--plan"];
+    assert!(!lab.bench(&["standard"], &masking).good().contains("transfer"));
+    let named = with(&masking, &["--attack-option", &source]);
+    assert!(lab.bench(&["standard"], &named).good().contains("transfer-20  (81 forward, 80 backward an image)"));
     let missing = "transfer.source=nowhere.safetensors";
     lab.bench(&["standard"], &with(&list, &["--out", "b", "--attack-option", missing])).bad(&["nowhere.safetensors"]);
     // Another source is another run.
@@ -129,6 +134,19 @@ fn minimal_norms_and_their_curve_are_reported() {
         assert!((0.0..=1.0).contains(&score(minimal, "success")) && score(minimal, "success") > 0.5, "{row}");
     }
     assert!(found[3].get("minimal").is_none_or(Value::is_null), "PGD looks for none");
+    let csv = fs::read_to_string(lab.path("a/results.csv")).unwrap();
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let column = |name: &str| head.iter().position(|found| *found == name).unwrap();
+    for (line, row) in lines.zip(&found) {
+        let expected = |field: &str| match row["minimal"][field].as_f64() {
+            Some(number) => number.to_string(),
+            None => String::new(),
+        };
+        for (name, field) in [("images_fooled", "fooled"), ("apsr", "success"), ("median_norm", "median_norm")] {
+            assert_eq!(line[column(name)], expected(field), "{name}");
+        }
+    }
     // Where nothing is fooled there is no curve.
     let fooled = found[1..3].iter().any(|row| row["minimal"]["fooled"].as_u64().unwrap() > 0);
     assert_eq!(lab.path("a/success-linf.png").is_file(), fooled);

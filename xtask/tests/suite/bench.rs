@@ -319,7 +319,7 @@ fn every_preset_is_planned_with_its_cost_and_the_headline_runs_all_ten_checks() 
     assert!(ran.err.contains("backward passes") && ran.err.contains("for the sanity checks (all) on 2 images"));
     let out = ran.good();
     assert!(
-        out.contains("SEA+ 10") && out.contains("Worst case") && out.contains("| Restarts change little |"),
+        out.contains("SEA+ 10") && out.contains("Worst case") && out.contains(": Restarts change little. "),
         "{out}"
     );
     let results = timeless(&lab.path("a/results.json"));
@@ -436,4 +436,59 @@ fn certificates_are_made_kept_and_gone_on_with() {
     assert!(again.lines().zip(whole.lines()).take(2).all(|(a, b)| a == b));
     let again: Value = serde_json::from_str(&fs::read_to_string(lab.path("c/certificates.json")).unwrap()).unwrap();
     assert_eq!(again["results"], summary["results"], "the batch changes nothing");
+}
+
+#[test]
+fn one_label_an_image_is_certified_as_a_classifier_and_costs_are_told_first() {
+    let lab = Lab::new();
+    let manifest = r#"
+name = "bright"
+title = "Bright or dark"
+origin = "generated"
+licence = "MIT"
+channels = 1
+classes = [{ name = "dark", color = [0, 0, 0] }, { name = "bright", color = [255, 255, 255] }]
+[idx]
+images = "{split}-images"
+labels = "{split}-labels"
+[splits.train]
+[splits.val]
+path = "train"
+[splits.test]
+"#;
+    fs::write(lab.path("bright.toml"), manifest).unwrap();
+    for (split, count) in [("train", 32u32), ("test", 4)] {
+        let head = |magic: u32, sizes: &[u32]| -> Vec<u8> {
+            std::iter::once(&magic).chain(sizes).flat_map(|n| n.to_be_bytes()).collect()
+        };
+        let label = |i: u32| (i % 2) as u8;
+        let pixels = (0..count).flat_map(|i| (0..144).map(move |p| 40 + 150 * label(i) + ((i * 7 + p * 5) % 40) as u8));
+        fs::write(lab.path(&format!("{split}-images")), [head(0x803, &[count, 12, 12]), pixels.collect()].concat())
+            .unwrap();
+        let labels = (0..count).map(label).collect();
+        fs::write(lab.path(&format!("{split}-labels")), [head(0x801, &[count]), labels].concat()).unwrap();
+    }
+    let data = ["--data", "bright.toml", "--root", "."];
+    let train = ["train", "--recipe", "standard", "--model", "cnn", "--epochs", "4", "--batch", "8", "--out", "t"];
+    lab.run(&with(&train, &data)).good();
+    let own = ["certify", "--weights", "t/best.safetensors", "--images", "4", "--sigma", "0.1", "--n", "60"];
+    let certify = |more: &[&str]| lab.run(&with(&with(&own, &data), more));
+    let plan = certify(&["--plan"]).good();
+    assert!(
+        plan.contains("1 models, 4 images of bright, 70 noisy copies of each: 280 forward passes, about"),
+        "{plan}"
+    );
+    assert!(!lab.path("runs").exists(), "a plan writes nothing");
+    let table = certify(&["--tau", "0.5,0.8"]).good();
+    assert!(table.contains("| 0.5 | 0.0000 |"), "{table}");
+    let summary = fs::read_to_string(lab.path("runs/certify/certificates.json")).unwrap();
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let first = &summary["results"][0];
+    assert_eq!((&first["accuracy"], &first["abstained"]), (&Value::from(1.0), &Value::from(0.0)), "{table}");
+    // All 60 copies at alpha 0.001: sigma times the quantile of 0.001^(1/60).
+    assert!((first["median_radius"].as_f64().unwrap() - 0.1 * 1.2332).abs() < 1e-4, "{table}");
+    // The next run has a folder of its own.
+    let ran = certify(&[]);
+    assert!(ran.err.contains("280 forward passes, into runs/certify-2"), "{}", ran.err);
+    ran.good();
 }

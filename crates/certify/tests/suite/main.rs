@@ -182,3 +182,21 @@ fn settings_and_models_that_cannot_be_certified_are_refused_in_words() {
     let broken = victim(|x: Tensor<4>| Tensor::cat(vec![x.clone() * f32::NAN, x], 1));
     assert_eq!(good.certify(&broken, &x, 0).unwrap_err().to_string(), "the logits of draw 0 are not finite");
 }
+
+#[test]
+fn for_an_image_with_one_label_the_pixel_by_pixel_certificate_is_cohens() {
+    // The same copies; a test at tau passes exactly where Clopper and Pearson's bound reaches tau.
+    for (case, x) in [[0.5f32, 0.3], [0.5, 0.36], [0.1, 0.3], [0.41, 0.3]].iter().enumerate() {
+        let x = image(x, [1, 1, 1, 2]);
+        let cohen = Cohen { n: 500, n0: 10, batch: 50, ..Cohen::new(0.05) };
+        let verdict = cohen.certify(&linear(), &x, case as u64).unwrap();
+        let radius = verdict.map_or(0.0, |verdict| verdict.radius);
+        for tau in [0.5, 0.6, 0.75, 0.9, 0.95, 0.99] {
+            let method = SegCertify { n: 500, n0: 10, batch: 50, ..SegCertify::new(0.05, tau) };
+            let found = method.certify(&linear(), &x, case as u64).unwrap();
+            assert_eq!(found.certified[0], verdict.is_some() && method.radius() <= radius, "case {case}, tau {tau}");
+            assert!((found.radii()[0] - radius).abs() < 1e-12);
+            assert!(verdict.is_none_or(|verdict| verdict.class == found.top[0]));
+        }
+    }
+}

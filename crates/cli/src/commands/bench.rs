@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use fireproof_datasets::Split;
 use fireproof_eval::adversarial::Given;
-use fireproof_eval::presets::{Entry, NO_ENSEMBLE, PRESETS, Preset, preset};
+use fireproof_eval::presets::{Entry, NO_ENSEMBLE, NO_TRANSFER, PRESETS, Preset, preset};
 use fireproof_eval::{Estimate, Options, Plan, Selection, Settings, Trial, Weights};
 use fireproof_report::{
     Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, backends, corruptions, labels, launcher,
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::options::{AttackOptions, DataOptions, InferenceOptions, ModelOptions, tell_unused};
 use crate::processes::Processes;
 use crate::progress::Display;
-use crate::workspace;
+use crate::workspace::{self, free_folder};
 
 /// Attack models and write a table, curves, pictures and a report.
 ///
@@ -120,7 +120,7 @@ impl Bench {
         if let Some(processes) = Processes::start().filter(|_| self.shard.is_none() && !self.plan) {
             return self.gathered(preset, &processes);
         }
-        let folder = self.out.clone().unwrap_or_else(|| free_folder(Path::new("runs/bench")));
+        let folder = self.out.clone().unwrap_or_else(|| free_folder(Path::new("runs/bench"), RECORDS_FILE));
         // Before anything is read or measured: the mistake is seen at once.
         let records = folder.join(RECORDS_FILE);
         if records.exists() && !self.resume && !self.plan {
@@ -271,7 +271,12 @@ impl Bench {
     fn lacks(&self, preset: &Preset, plan: &Plan) -> Vec<String> {
         let ensemble =
             plan.jobs.iter().filter_map(|job| job.trial.config()).any(|config| config.name.starts_with("sea"));
-        let known = preset.lacks.iter().filter(|sentence| !(ensemble && **sentence == NO_ENSEMBLE));
+        let made = |sentence: &str| match sentence {
+            NO_ENSEMBLE => ensemble,
+            NO_TRANSFER => !plan.sources.is_empty(),
+            _ => false,
+        };
+        let known = preset.lacks.iter().filter(|sentence| !made(sentence));
         let mut lacks: Vec<String> = known.map(|sentence| (*sentence).to_owned()).collect();
         if self.attacks.is_empty() && self.adversarial.is_none() {
             let missing = preset.entries.iter().filter(|entry| !entry.exists());
@@ -324,7 +329,9 @@ impl Bench {
         } else if self.adversarial.is_some() {
             Vec::new()
         } else {
-            preset.entries.iter().filter(|entry| entry.exists()).copied().collect()
+            // What looks at another model waits for the user to name it.
+            let named = |entry: &&Entry| !entry.needs_source() || self.attack.gives(entry.attack, "source");
+            preset.entries.iter().filter(|entry| entry.exists()).filter(named).copied().collect()
         };
         self.attack.check(&entries.iter().map(|entry| entry.attack.to_owned()).collect::<Vec<_>>())?;
         for entry in entries {
@@ -418,15 +425,6 @@ fn row_name(key: &fireproof_report::RowKey) -> String {
 /// Bytes in GiB.
 pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
-}
-
-/// `stem`, or the first of `stem-2`, `stem-3`, … that holds no run.
-fn free_folder(stem: &Path) -> PathBuf {
-    let numbered = |number: usize| match number {
-        1 => stem.to_path_buf(),
-        _ => PathBuf::from(format!("{}-{number}", stem.display())),
-    };
-    (1..).map(numbered).find(|folder| !folder.join(RECORDS_FILE).exists()).expect("some number is free")
 }
 
 /// The command as typed, without what says where the results go: equal runs have equal results.

@@ -15,6 +15,7 @@ use fireproof_report::labels;
 use serde::{Deserialize, Serialize};
 
 use crate::options::{DataOptions, ModelOptions, folder, write};
+use crate::workspace::free_folder;
 use crate::{picture, workspace};
 
 /// Certify predictions pixel by pixel with randomized smoothing.
@@ -25,6 +26,8 @@ use crate::{picture, workspace};
 ///
 /// The output folder holds certificates.jsonl (counts of every image, appended as they are made), certificates.json, and a map
 /// of certified radii of every image as PNG: white is the largest radius that so many copies can tell.
+///
+/// An image with one label is an image of one pixel: what is certified then is the classifier, as Cohen et al. do it.
 #[derive(Debug, Args)]
 pub struct Certify {
     #[command(flatten)]
@@ -70,12 +73,15 @@ pub struct Certify {
     /// Device by name
     #[arg(long, default_value = "flex", value_name = "NAME")]
     device: String,
-    /// The output folder
-    #[arg(long, default_value = "runs/certify", value_name = "DIR")]
-    out: PathBuf,
+    /// The output folder [default: runs/certify, or the first of certify-2, certify-3, … that is free]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Go on with the certificates in --out
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     resume: bool,
+    /// Print passes and time, then stop
+    #[arg(long)]
+    plan: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -152,10 +158,25 @@ impl Certify {
             false => self.weights.clone(),
         };
         let header = self.header(&*data, &files, method)?;
-        folder(&self.out)?;
-        let path = self.out.join(RECORDS);
-        let mut records = self.begin(&path, &header)?;
+        let out = self.out.clone().unwrap_or_else(|| free_folder(Path::new("runs/certify"), RECORDS));
+        let path = out.join(RECORDS);
         let device = fireproof_tensor::device::open(&self.device)?;
+        let copies = self.n0 + self.n;
+        let costs = format!(
+            "{} models, {} images of {}, {copies} noisy copies of each: {} forward passes",
+            files.len(),
+            data.len(),
+            data.name(),
+            files.len() as u64 * data.len() as u64 * copies
+        );
+        if self.plan {
+            return Ok(writeln!(std::io::stdout(), "{costs}, about {}", self.estimate(&*data, &files, &device)?)?);
+        }
+        if !self.json {
+            eprintln!("{costs}, into {}", out.display());
+        }
+        folder(&out)?;
+        let mut records = self.begin(&path, &header)?;
         for (model, file) in files.iter().enumerate() {
             let network = self.model.load(file, &device)?;
             let victim = network.victim();
@@ -185,11 +206,13 @@ impl Certify {
                         .map(|one| one.certified.iter().filter(|sure| !**sure).count() as u64)
                         .collect(),
                     median_radius: found.median_radius(&sample.mask.data),
-                    forward_passes: self.n0 + self.n,
+                    forward_passes: copies,
                     seconds: started.elapsed().as_secs_f64(),
                 };
-                // The map first: what is recorded has one.
-                self.map(&method, model, &sample, &found.radii())?;
+                // The map first: what is recorded has one. One label an image makes no map.
+                if found.top.len() == sample.image.height * sample.image.width {
+                    self.map(&method, &out, model, &sample, &found.radii())?;
+                }
                 append(&path, &record)?;
                 records.push(record);
             }
@@ -197,10 +220,31 @@ impl Certify {
         let lines = self.lines(&header, &records);
         let summary = serde_json::json!({ "run": header, "results": lines });
         let text = serde_json::to_string_pretty(&summary).expect("plain data has a JSON form") + "\n";
-        write(&self.out.join(SUMMARY), text.as_bytes())?;
-        let mut out = std::io::stdout();
-        let shown = if self.json { text } else { self.table(&header, &lines, &records) };
-        Ok(out.write_all(shown.as_bytes())?)
+        write(&out.join(SUMMARY), text.as_bytes())?;
+        let shown = if self.json { text } else { self.table(&header, &lines, &records, &out) };
+        Ok(std::io::stdout().write_all(shown.as_bytes())?)
+    }
+
+    /// How long it will take, from one measured pass of each model.
+    fn estimate(&self, data: &dyn Dataset, files: &[PathBuf], device: &burn::tensor::Device) -> Result<String> {
+        let sample = data.get(0)?;
+        let copies = self.batch.clamp(1, (self.n0 + self.n).max(1) as usize);
+        let shape = [1, sample.image.channels, sample.image.height, sample.image.width];
+        let image = Tensor::<4>::from_data(TensorData::new(sample.image.data.clone(), shape), device);
+        let images = image.repeat_dim(0, copies);
+        let mut seconds = 0.0;
+        for file in files {
+            let victim = self.model.load(file, device)?.victim();
+            let mut best = f64::INFINITY;
+            // The first pass packs weights.
+            for _ in 0..3 {
+                let started = std::time::Instant::now();
+                fireproof_tensor::host::floats(victim.logits(images.clone())?);
+                best = best.min(started.elapsed().as_secs_f64());
+            }
+            seconds += best / copies as f64 * data.len() as f64 * (self.n0 + self.n) as f64;
+        }
+        Ok(labels::duration(seconds))
     }
 
     fn method(&self, tau: f64) -> SegCertify {
@@ -299,7 +343,7 @@ impl Certify {
         lines
     }
 
-    fn table(&self, header: &Header, lines: &[Line], records: &[Record]) -> String {
+    fn table(&self, header: &Header, lines: &[Line], records: &[Record], out: &Path) -> String {
         let mut text = format!(
             "**Certified (%) on {}, {}, {} images, sigma = {}**\n\n| Weights | tau | ℓ2 radius | aAcc | aAcc/image | mIoU | abstain | median radius |\n| :-- | --: | --: | --: | --: | --: | --: | --: |\n",
             header.data,
@@ -326,25 +370,25 @@ impl Certify {
         writeln!(
             text,
             "\nAll certified pixels of an image hold at once with probability {} ({:?}, n0 = {}, n = {}). A pixel that abstains \
-             counts as wrong; void pixels are not counted. {} forward passes an image, {} together.\n\nMaps of radii: {}",
+             counts as wrong; void pixels are not counted. {} forward passes an image, {} together.\n\nFolder: {}",
             1.0 - self.alpha,
             self.correction,
             self.n0,
             self.n,
             self.n0 + self.n,
             labels::duration(seconds),
-            workspace::shown(&self.out)
+            workspace::shown(out)
         )
         .expect("memory");
         text
     }
 
     /// A grey map: black abstains, white is the radius of a pixel on which all copies agree.
-    fn map(&self, method: &SegCertify, model: usize, sample: &Sample, radii: &[f64]) -> Result<()> {
+    fn map(&self, method: &SegCertify, out: &Path, model: usize, sample: &Sample, radii: &[f64]) -> Result<()> {
         let most = method.judge(vec![0; radii.len()], vec![self.n; radii.len()]).radii()[0];
         let bytes: Vec<u8> = radii.iter().map(|radius| (255.0 * radius / most.max(1e-12)).round() as u8).collect();
         let stem = picture::stem(Path::new(&sample.name));
-        let path = self.out.join(format!("radii-{}-{stem}.png", model + 1));
+        let path = out.join(format!("radii-{}-{stem}.png", model + 1));
         picture::write_bytes(&path, 1, sample.image.height, sample.image.width, &bytes)
     }
 }

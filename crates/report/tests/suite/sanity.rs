@@ -169,11 +169,12 @@ fn the_list_is_complete_in_order_and_the_worse_of_two_counts() {
 }
 
 #[test]
-fn the_checks_are_told_as_a_table() {
+fn the_checks_are_told_as_a_list() {
     let text = sanity::markdown(&[sanity::gradients(10, 10), Kind::Batch.not_run("one | two")]);
-    let line = "| The gradient is not zero | failed | 100.00 % of the gradient's values are zero; at most 10 % are expected. |";
+    let line =
+        "- failed: The gradient is not zero. 100.00 % of the gradient's values are zero; at most 10 % are expected.";
     assert!(text.lines().any(|found| found == line), "{text}");
-    assert!(text.contains("| not run | one \\| two |"), "{text}");
+    assert!(text.contains("- not run: ") && text.contains(". one \\| two"), "{text}");
 }
 
 /// A row of two classes with so many of 100 pixels right; the attack sees the gradient unless it is a black box.
