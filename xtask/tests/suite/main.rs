@@ -2,6 +2,7 @@
 
 mod attacks;
 mod bench;
+mod book;
 mod lab;
 mod medical;
 mod mistakes;
