@@ -131,7 +131,7 @@ impl SegCertify {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Setting`].
+    /// [`Error::Setting`](crate::Error::Setting).
     pub fn check(&self) -> Result<()> {
         ensure(self.sigma.is_finite() && self.sigma > 0.0, "sigma", self.sigma, "a positive number, e.g. 0.25")?;
         ensure((0.5..1.0).contains(&self.tau), "tau", self.tau, "at least 0.5 and below 1, e.g. 0.75")?;
