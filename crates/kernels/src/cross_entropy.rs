@@ -4,7 +4,6 @@
 use crate::parallel::{self, Shared};
 use crate::reduce::Sum;
 use crate::simd::{Isa, Kernel, Simd};
-use crate::vectorized::vectorized;
 
 /// The label of pixels without loss and without score.
 pub const VOID: usize = 255;
@@ -51,17 +50,42 @@ pub fn forward<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: us
     let isa = Isa::current();
     let loss = Shared::new(loss);
     for_each_strip(logits, classes, labels, batch, |strip| {
-        let count = strip.labels.len();
         // SAFETY: strips do not overlap.
-        let loss = unsafe { loss.slice(strip.pixel, count) };
-        let best = strip.largest(isa);
-        let mut sum = [0.0; STRIP];
-        sum_exp(isa, strip.logits, strip.plane, classes, &best[..count], &mut sum);
-        logarithms(isa, &sum[..count], loss);
-        for (i, loss) in loss.iter_mut().enumerate() {
-            *loss = strip.class(i).map_or(0.0, |class| *loss + (best[i] - strip.logit(class, i)));
-        }
+        let loss = unsafe { loss.slice(strip.pixel, strip.labels.len()) };
+        isa.dispatch(Forward { strip, loss });
     });
+}
+
+/// [`forward`] of one strip.
+struct Forward<'a, L> {
+    strip: Strip<'a, L>,
+    loss: &'a mut [f32],
+}
+
+impl<L: Label> Kernel for Forward<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { strip, loss } = self;
+        let count = loss.len();
+        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
+        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
+        strip.own_classes(own);
+        strip.best_and_own(own, best, of_label);
+        let mut sum = [0.0; STRIP];
+        let sum = &mut sum[..count];
+        for class in 0..strip.classes {
+            for ((z, best), sum) in strip.row(class).iter().zip(&*best).zip(&mut *sum) {
+                *sum += exp(*z - *best);
+            }
+        }
+        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum);
+        for (loss, (((own, best), of_label), sum)) in loss.iter_mut().zip(statistics) {
+            let value = ln(*sum) + (*best - *of_label);
+            *loss = if *own == NO_CLASS { 0.0 } else { value };
+        }
+    }
 }
 
 /// The gradient of `Σ weight · loss` at the logits, `weight · (softmax z − onehot(label))`, overwritten; zero where
@@ -142,50 +166,49 @@ impl<L: Label> Kernel for Evaluate<'_, L> {
     fn run<S: Simd>(self, simd: S) -> [f64; 2] {
         let Self { strip, weights, grad } = self;
         let count = strip.labels.len();
-        let row = |class: usize| &strip.logits[class * strip.plane..][..count];
         // SAFETY: strips do not overlap, and nothing else is done with a row meanwhile.
         let grad = |class: usize| unsafe { grad.slice(strip.first + class * strip.plane, count) };
-        let mut own = [NO_CLASS; STRIP];
-        for (own, label) in own.iter_mut().zip(strip.labels) {
-            let class = label.class();
-            *own = if class < strip.classes && class != VOID { class as u32 } else { NO_CLASS };
-        }
-        let mut weight = [1.0; STRIP];
-        if let Some(weights) = weights {
-            weight[..count].copy_from_slice(&weights[strip.pixel..][..count]);
-        }
-        let (mut best, mut of_label) = ([f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
-        for class in 0..strip.classes {
-            for (i, z) in row(class).iter().enumerate() {
-                best[i] = if *z > best[i] { *z } else { best[i] };
-                of_label[i] = if own[i] == class as u32 { *z } else { of_label[i] };
-            }
-        }
+        // Slices of one length under zipped iterators: an index that the compiler cannot bound keeps a loop scalar.
+        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
+        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
+        strip.own_classes(own);
+        strip.best_and_own(own, best, of_label);
         let mut sum = [0.0; STRIP];
+        let sum = &mut sum[..count];
         for class in 0..strip.classes {
-            for (i, (z, e)) in row(class).iter().zip(grad(class)).enumerate() {
-                *e = exp(*z - best[i]);
-                sum[i] += *e;
+            for (((z, e), best), sum) in strip.row(class).iter().zip(grad(class)).zip(&*best).zip(&mut *sum) {
+                *e = exp(*z - *best);
+                *sum += *e;
             }
         }
-        let (mut loss, mut weighted) = ([0.0; STRIP], [0.0; STRIP]);
+        let (ones, mut loss, mut weighted) = ([1.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
+        let (loss, weighted) = (&mut loss[..count], &mut weighted[..count]);
+        let weight = match weights {
+            Some(weights) => &weights[strip.pixel..][..count],
+            None => &ones[..count],
+        };
         let (mut factor, mut at_label) = ([0.0; STRIP], [0.0; STRIP]);
-        for i in 0..count {
-            let counts = own[i] != NO_CLASS;
-            let value = ln(sum[i]) + (best[i] - of_label[i]);
-            loss[i] = if counts { value } else { 0.0 };
-            weighted[i] = if counts { weight[i] * value } else { 0.0 };
-            factor[i] = weight[i] / sum[i];
+        let (factor, at_label) = (&mut factor[..count], &mut at_label[..count]);
+        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum).zip(weight);
+        let results = loss.iter_mut().zip(&mut *weighted).zip(&mut *factor).zip(&mut *at_label);
+        for (((((own, best), of_label), sum), weight), (((loss, weighted), factor), at_label)) in
+            statistics.zip(results)
+        {
+            let counts = *own != NO_CLASS;
+            let value = ln(*sum) + (*best - *of_label);
+            *loss = if counts { value } else { 0.0 };
+            *weighted = if counts { *weight * value } else { 0.0 };
+            *factor = *weight / *sum;
             // Small where the pixel is right and sure of it: the difference comes before the weight.
-            at_label[i] = weight[i] * (exp(of_label[i] - best[i]) / sum[i] - 1.0);
+            *at_label = *weight * (exp(*of_label - *best) / *sum - 1.0);
         }
         for class in 0..strip.classes {
-            for (i, e) in grad(class).iter_mut().enumerate() {
-                let other = if own[i] == NO_CLASS { 0.0 } else { *e * factor[i] };
-                *e = if own[i] == class as u32 { at_label[i] } else { other };
+            for (((e, own), factor), at_label) in grad(class).iter_mut().zip(&*own).zip(&*factor).zip(&*at_label) {
+                let other = if *own == NO_CLASS { 0.0 } else { *e * *factor };
+                *e = if *own == class as u32 { *at_label } else { other };
             }
         }
-        [Sum(&weighted[..count]).run(simd), Sum(&loss[..count]).run(simd)]
+        [Sum(weighted).run(simd), Sum(loss).run(simd)]
     }
 }
 
@@ -208,17 +231,50 @@ pub fn correct<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: us
     let isa = Isa::current();
     let correct = Shared::new(correct);
     for_each_strip(logits, classes, labels, batch, |strip| {
-        let count = strip.labels.len();
-        let mut best = Best { value: [f32::NEG_INFINITY; STRIP], class: [0; STRIP], nan: [0; STRIP] };
-        highest(isa, strip.logits, strip.plane, classes, count, &mut best);
         // SAFETY: strips do not overlap.
-        let correct = unsafe { correct.slice(strip.pixel, count) };
-        for (i, correct) in correct.iter_mut().enumerate() {
-            let right = best.nan[i] == 0 && strip.class(i) == Some(best.class[i] as usize);
-            *correct = f32::from(u8::from(right));
-        }
+        let correct = unsafe { correct.slice(strip.pixel, strip.labels.len()) };
+        isa.dispatch(Correct { strip, correct });
     });
 }
+
+/// [`correct`] of one strip.
+struct Correct<'a, L> {
+    strip: Strip<'a, L>,
+    correct: &'a mut [f32],
+}
+
+impl<L: Label> Kernel for Correct<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { strip, correct } = self;
+        let count = correct.len();
+        let (mut own, mut best, mut class_of_best) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0u32; STRIP]);
+        let (own, best, class_of_best) = (&mut own[..count], &mut best[..count], &mut class_of_best[..count]);
+        strip.own_classes(own);
+        for class in 0..strip.classes {
+            for ((z, best), at) in strip.row(class).iter().zip(&mut *best).zip(&mut *class_of_best) {
+                let larger = *z > *best;
+                *best = if larger { *z } else { *best };
+                // Nothing is the class of a pixel with a NaN, and nothing that comes later is either.
+                *at = if *at == NAN_SEEN || z.is_nan() {
+                    NAN_SEEN
+                } else if larger {
+                    class as u32
+                } else {
+                    *at
+                };
+            }
+        }
+        for ((correct, own), at) in correct.iter_mut().zip(&*own).zip(&*class_of_best) {
+            *correct = if own == at { 1.0 } else { 0.0 };
+        }
+    }
+}
+
+/// What stands for the best class of a pixel with a NaN; no label is it.
+const NAN_SEEN: u32 = NO_CLASS - 1;
 
 /// The cosine of the softmax of each pixel's logits and its one-hot label, `p[label] / ‖p‖₂`, into `cosine`
 /// `[batch, pixels]`, overwritten; 0 at void pixels. It is `exp z[label] / √Σ exp 2z`, so no probability is lost where
@@ -231,16 +287,43 @@ pub fn cosine<L: Label>(logits: &[f32], classes: usize, labels: &[L], batch: usi
     let isa = Isa::current();
     let cosine = Shared::new(cosine);
     for_each_strip(logits, classes, labels, batch, |strip| {
-        let count = strip.labels.len();
-        let best = strip.largest(isa);
-        let mut sum = [0.0; STRIP];
-        sum_square_exp(isa, strip.logits, strip.plane, classes, &best[..count], &mut sum);
         // SAFETY: strips do not overlap.
-        let cosine = unsafe { cosine.slice(strip.pixel, count) };
-        for (i, cosine) in cosine.iter_mut().enumerate() {
-            *cosine = strip.class(i).map_or(0.0, |class| exp(strip.logit(class, i) - best[i]) / sum[i].sqrt());
-        }
+        let cosine = unsafe { cosine.slice(strip.pixel, strip.labels.len()) };
+        isa.dispatch(Cosine { strip, cosine });
     });
+}
+
+/// [`cosine`] of one strip.
+struct Cosine<'a, L> {
+    strip: Strip<'a, L>,
+    cosine: &'a mut [f32],
+}
+
+impl<L: Label> Kernel for Cosine<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { strip, cosine } = self;
+        let count = cosine.len();
+        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
+        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
+        strip.own_classes(own);
+        strip.best_and_own(own, best, of_label);
+        let mut sum = [0.0; STRIP];
+        let sum = &mut sum[..count];
+        for class in 0..strip.classes {
+            for ((z, best), sum) in strip.row(class).iter().zip(&*best).zip(&mut *sum) {
+                let e = exp(*z - *best);
+                *sum += e * e;
+            }
+        }
+        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum);
+        for (cosine, (((own, best), of_label), sum)) in cosine.iter_mut().zip(statistics) {
+            let value = exp(*of_label - *best) / sum.sqrt();
+            *cosine = if *own == NO_CLASS { 0.0 } else { value };
+        }
+    }
 }
 
 /// Up to `STRIP` neighbouring pixels of one image.
@@ -259,22 +342,30 @@ struct Strip<'a, L> {
 }
 
 impl<L: Label> Strip<'_, L> {
-    /// The class of a pixel that has a loss.
+    /// The class of each pixel, [`NO_CLASS`] where it has no loss.
     #[inline(always)]
-    fn class(&self, pixel: usize) -> Option<usize> {
-        Some(self.labels[pixel].class()).filter(|class| *class < self.classes && *class != VOID)
+    fn own_classes(&self, own: &mut [u32]) {
+        for (own, label) in own.iter_mut().zip(self.labels) {
+            let class = label.class();
+            *own = if class < self.classes && class != VOID { class as u32 } else { NO_CLASS };
+        }
     }
 
+    /// The largest logit of each pixel, and that of its own class.
     #[inline(always)]
-    fn logit(&self, class: usize, pixel: usize) -> f32 {
-        self.logits[class * self.plane + pixel]
+    fn best_and_own(&self, own: &[u32], best: &mut [f32], of_label: &mut [f32]) {
+        for class in 0..self.classes {
+            for (((z, own), best), of_label) in self.row(class).iter().zip(own).zip(&mut *best).zip(&mut *of_label) {
+                *best = if *z > *best { *z } else { *best };
+                *of_label = if *own == class as u32 { *z } else { *of_label };
+            }
+        }
     }
 
-    /// The largest logit of each pixel.
-    fn largest(&self, isa: Isa) -> [f32; STRIP] {
-        let mut best = [f32::NEG_INFINITY; STRIP];
-        maximum(isa, self.logits, self.plane, self.classes, self.labels.len(), &mut best);
-        best
+    /// The logits of one class.
+    #[inline(always)]
+    fn row(&self, class: usize) -> &[f32] {
+        &self.logits[class * self.plane..][..self.labels.len()]
     }
 }
 
@@ -307,69 +398,6 @@ fn for_each_strip<L: Label>(
             work(Strip { logits, classes, labels, plane, index: image * strips + strip, pixel, first });
         }
     });
-}
-
-/// The largest logit of each pixel, its class, and one if any of the pixel's logits is NaN.
-struct Best {
-    value: [f32; STRIP],
-    class: [u32; STRIP],
-    nan: [u32; STRIP],
-}
-
-vectorized! {
-    fn maximum<'a>(logits: &'a [f32], plane: usize, classes: usize, count: usize, best: &'a mut [f32; STRIP]) {
-        for class in 0..classes {
-            let row = &logits[class * plane..][..count];
-            for (z, best) in row.iter().zip(&mut *best) {
-                *best = if *z > *best { *z } else { *best };
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn highest<'a>(logits: &'a [f32], plane: usize, classes: usize, count: usize, best: &'a mut Best) {
-        for class in 0..classes {
-            let row = &logits[class * plane..][..count];
-            for (((z, value), at), nan) in row.iter().zip(&mut best.value).zip(&mut best.class).zip(&mut best.nan) {
-                let larger = *z > *value;
-                *value = if larger { *z } else { *value };
-                *at = if larger { class as u32 } else { *at };
-                *nan |= u32::from(z.is_nan());
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn sum_exp<'a>(logits: &'a [f32], plane: usize, classes: usize, best: &'a [f32], sum: &'a mut [f32; STRIP]) {
-        for class in 0..classes {
-            let row = &logits[class * plane..][..best.len()];
-            for ((z, best), sum) in row.iter().zip(best).zip(&mut *sum) {
-                *sum += exp(*z - *best);
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn sum_square_exp<'a>(logits: &'a [f32], plane: usize, classes: usize, best: &'a [f32], sum: &'a mut [f32; STRIP]) {
-        for class in 0..classes {
-            let row = &logits[class * plane..][..best.len()];
-            for ((z, best), sum) in row.iter().zip(best).zip(&mut *sum) {
-                let e = exp(*z - *best);
-                *sum += e * e;
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn logarithms<'a>(x: &'a [f32], out: &'a mut [f32]) {
-        for (x, out) in x.iter().zip(out) {
-            *out = ln(*x);
-        }
-    }
 }
 
 /// `eˣ` for `x <= 0` within 2 units in the last place, 10⁻³⁸ below -87; NaN stays NaN. Straight-line code, so that loops
