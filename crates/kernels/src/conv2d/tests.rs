@@ -284,31 +284,48 @@ fn every_pass_agrees_with_plain_loops_for_the_layers_of_segmentation_networks() 
 
 #[test]
 fn an_image_is_computed_alike_in_every_batch_and_with_any_number_of_threads() {
+    let run = |limit: Winograd, shape: &Conv2dShape, weights: &[f32], x: &[f32], grad_out: &[f32]| {
+        let packed = PackedWeights::new(shape, weights).with_winograd(limit);
+        let (mut out, mut grad) = (vec![f32::NAN; shape.output_len()], vec![f32::NAN; shape.input_len()]);
+        let mut of_weights = vec![f32::NAN; shape.weights_len()];
+        forward(shape, x, &packed, Epilogue::default(), &mut out);
+        input_gradient(shape, grad_out, &packed, &mut grad);
+        weight_gradient_within(limit, shape, x, grad_out, &mut of_weights);
+        (out, grad, of_weights)
+    };
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut interleaved = 0;
     for shape in [
         square([20, 70], [31, 33], 3, 1, 1),
         square([20, 70], [31, 33], 3, 2, 1),
+        square([20, 70], [31, 33], 3, 1, 2),
+        square([64, 64], [30, 22], 3, 1, 4),
         square([300, 40], [20, 22], 1, 1, 1),
         square([64, 64], [30, 22], 3, 1, 12),
         Conv2dShape { stride: [2; 2], ..square([32, 300], [21, 30], 1, 1, 1) },
     ] {
-        let three = Case::new(Conv2dShape { batch: 3, ..shape });
-        let (inputs, outputs) = (three.x.len() / 3, three.grad_out.len() / 3);
-        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let (out, grad) = pool(2).install(|| (three.forward(), three.input_gradient()));
-        let weights = pool(2).install(|| three.weight_gradient());
-        assert_eq!(weights, pool(1).install(|| three.weight_gradient()), "weight gradient of {shape:?}");
-        for image in 0..3 {
-            let one = Case {
-                shape,
-                x: three.x[image * inputs..][..inputs].to_vec(),
-                weights: three.weights.clone(),
-                grad_out: three.grad_out[image * outputs..][..outputs].to_vec(),
-            };
-            let (alone, alone_grad) = pool(1).install(|| (one.forward(), one.input_gradient()));
-            assert_eq!(alone, out[image * outputs..][..outputs], "image {image} of {shape:?}");
-            assert_eq!(alone_grad, grad[image * inputs..][..inputs], "gradient of image {image} of {shape:?}");
+        for limit in [Winograd::Never, Winograd::F2, Winograd::F4] {
+            let algorithm = Algorithm::new(
+                &shape,
+                limit,
+                shape.in_channels,
+                shape.out_channels,
+                [shape.out_height(), shape.out_width()],
+            );
+            interleaved += usize::from(matches!(algorithm, Algorithm::Interleaved(..)));
+            let Case { shape: three, x, weights, grad_out } = Case::new(Conv2dShape { batch: 3, ..shape });
+            let (out, grad, of_weights) = pool(2).install(|| run(limit, &three, &weights, &x, &grad_out));
+            let again = pool(1).install(|| run(limit, &three, &weights, &x, &grad_out));
+            assert!(of_weights == again.2, "weight gradient of {shape:?}, {limit:?}");
+            for image in 0..3 {
+                let of = |all: &[f32]| all[image * (all.len() / 3)..][..all.len() / 3].to_vec();
+                let alone = pool(1).install(|| run(limit, &shape, &weights, &of(&x), &of(&grad_out)));
+                assert!(alone.0 == of(&out), "image {image} of {shape:?}, {limit:?}");
+                assert!(alone.1 == of(&grad), "gradient of image {image} of {shape:?}, {limit:?}");
+            }
         }
     }
+    assert!(interleaved > 0, "none of the shapes goes through interleaved images");
 }
 
 #[test]
