@@ -69,18 +69,10 @@ impl<L: Label> Kernel for Forward<'_, L> {
     fn run<S: Simd>(self, _: S) {
         let Self { strip, loss } = self;
         let count = loss.len();
-        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
-        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
-        strip.own_classes(own);
-        strip.best_and_own(own, best, of_label);
-        let mut sum = [0.0; STRIP];
-        let sum = &mut sum[..count];
-        for class in 0..strip.classes {
-            for ((z, best), sum) in strip.row(class).iter().zip(&*best).zip(&mut *sum) {
-                *sum += exp(*z - *best);
-            }
-        }
-        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum);
+        let Largest { own, best, of_label } = &strip.largest_and_own();
+        let (own, best, of_label) = (&own[..count], &best[..count], &of_label[..count]);
+        let sum = &strip.sum(best, |e| e)[..count];
+        let statistics = own.iter().zip(best).zip(of_label).zip(sum);
         for (loss, (((own, best), of_label), sum)) in loss.iter_mut().zip(statistics) {
             let value = ln(*sum) + (*best - *of_label);
             *loss = if *own == NO_CLASS { 0.0 } else { value };
@@ -168,15 +160,12 @@ impl<L: Label> Kernel for Evaluate<'_, L> {
         let count = strip.labels.len();
         // SAFETY: strips do not overlap, and nothing else is done with a row meanwhile.
         let grad = |class: usize| unsafe { grad.slice(strip.first + class * strip.plane, count) };
-        // Slices of one length under zipped iterators: an index that the compiler cannot bound keeps a loop scalar.
-        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
-        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
-        strip.own_classes(own);
-        strip.best_and_own(own, best, of_label);
+        let Largest { own, best, of_label } = &strip.largest_and_own();
+        let (own, best, of_label) = (&own[..count], &best[..count], &of_label[..count]);
         let mut sum = [0.0; STRIP];
         let sum = &mut sum[..count];
         for class in 0..strip.classes {
-            for (((z, e), best), sum) in strip.row(class).iter().zip(grad(class)).zip(&*best).zip(&mut *sum) {
+            for (((z, e), best), sum) in strip.row(class).iter().zip(grad(class)).zip(best).zip(&mut *sum) {
                 *e = exp(*z - *best);
                 *sum += *e;
             }
@@ -189,7 +178,7 @@ impl<L: Label> Kernel for Evaluate<'_, L> {
         };
         let (mut factor, mut at_label) = ([0.0; STRIP], [0.0; STRIP]);
         let (factor, at_label) = (&mut factor[..count], &mut at_label[..count]);
-        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum).zip(weight);
+        let statistics = own.iter().zip(best).zip(of_label).zip(&*sum).zip(weight);
         let results = loss.iter_mut().zip(&mut *weighted).zip(&mut *factor).zip(&mut *at_label);
         for (((((own, best), of_label), sum), weight), (((loss, weighted), factor), at_label)) in
             statistics.zip(results)
@@ -203,7 +192,7 @@ impl<L: Label> Kernel for Evaluate<'_, L> {
             *at_label = *weight * (exp(*of_label - *best) / *sum - 1.0);
         }
         for class in 0..strip.classes {
-            for (((e, own), factor), at_label) in grad(class).iter_mut().zip(&*own).zip(&*factor).zip(&*at_label) {
+            for (((e, own), factor), at_label) in grad(class).iter_mut().zip(own).zip(&*factor).zip(&*at_label) {
                 let other = if *own == NO_CLASS { 0.0 } else { *e * *factor };
                 *e = if *own == class as u32 { *at_label } else { other };
             }
@@ -306,19 +295,10 @@ impl<L: Label> Kernel for Cosine<'_, L> {
     fn run<S: Simd>(self, _: S) {
         let Self { strip, cosine } = self;
         let count = cosine.len();
-        let (mut own, mut best, mut of_label) = ([NO_CLASS; STRIP], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
-        let (own, best, of_label) = (&mut own[..count], &mut best[..count], &mut of_label[..count]);
-        strip.own_classes(own);
-        strip.best_and_own(own, best, of_label);
-        let mut sum = [0.0; STRIP];
-        let sum = &mut sum[..count];
-        for class in 0..strip.classes {
-            for ((z, best), sum) in strip.row(class).iter().zip(&*best).zip(&mut *sum) {
-                let e = exp(*z - *best);
-                *sum += e * e;
-            }
-        }
-        let statistics = own.iter().zip(&*best).zip(&*of_label).zip(&*sum);
+        let Largest { own, best, of_label } = &strip.largest_and_own();
+        let (own, best, of_label) = (&own[..count], &best[..count], &of_label[..count]);
+        let sum = &strip.sum(best, |e| e * e)[..count];
+        let statistics = own.iter().zip(best).zip(of_label).zip(sum);
         for (cosine, (((own, best), of_label), sum)) in cosine.iter_mut().zip(statistics) {
             let value = exp(*of_label - *best) / sum.sqrt();
             *cosine = if *own == NO_CLASS { 0.0 } else { value };
@@ -341,6 +321,13 @@ struct Strip<'a, L> {
     first: usize,
 }
 
+/// Of each pixel of a strip its class, [`NO_CLASS`] where it has no loss, its largest logit, and that of its class.
+struct Largest {
+    own: [u32; STRIP],
+    best: [f32; STRIP],
+    of_label: [f32; STRIP],
+}
+
 impl<L: Label> Strip<'_, L> {
     /// The class of each pixel, [`NO_CLASS`] where it has no loss.
     #[inline(always)]
@@ -351,15 +338,33 @@ impl<L: Label> Strip<'_, L> {
         }
     }
 
-    /// The largest logit of each pixel, and that of its own class.
+    /// What all losses of a pixel begin with.
     #[inline(always)]
-    fn best_and_own(&self, own: &[u32], best: &mut [f32], of_label: &mut [f32]) {
+    fn largest_and_own(&self) -> Largest {
+        let count = self.labels.len();
+        let mut found = Largest { own: [NO_CLASS; STRIP], best: [f32::NEG_INFINITY; STRIP], of_label: [0.0; STRIP] };
+        // Slices of one length under zipped iterators: an index that the compiler cannot bound keeps a loop scalar.
+        let (own, best, of_label) = (&mut found.own[..count], &mut found.best[..count], &mut found.of_label[..count]);
+        self.own_classes(own);
         for class in 0..self.classes {
-            for (((z, own), best), of_label) in self.row(class).iter().zip(own).zip(&mut *best).zip(&mut *of_label) {
+            for (((z, own), best), of_label) in self.row(class).iter().zip(&*own).zip(&mut *best).zip(&mut *of_label) {
                 *best = if *z > *best { *z } else { *best };
                 *of_label = if *own == class as u32 { *z } else { *of_label };
             }
         }
+        found
+    }
+
+    /// `Σ term(exp(z − best))` of each pixel over the classes.
+    #[inline(always)]
+    fn sum(&self, best: &[f32], term: impl Fn(f32) -> f32) -> [f32; STRIP] {
+        let mut sum = [0.0; STRIP];
+        for class in 0..self.classes {
+            for ((z, best), sum) in self.row(class).iter().zip(best).zip(&mut sum[..best.len()]) {
+                *sum += term(exp(*z - *best));
+            }
+        }
+        sum
     }
 
     /// The logits of one class.
