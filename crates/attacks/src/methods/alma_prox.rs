@@ -17,7 +17,7 @@
 use std::f64;
 
 use burn::tensor::{Tensor, TensorData};
-use fireproof_tensor::{Batch, Counted, Norm, Victim};
+use fireproof_tensor::{Batch, Counted, Norm, Victim, ops::backward};
 
 use super::{dlr::spread, margin::lead};
 use crate::{
@@ -269,7 +269,7 @@ impl Attack for AlmaProx {
                     losses.push(-loss as f32);
                 }
                 let weights = Tensor::from_data(TensorData::new(weights, [n, 1, height, width]), &device);
-                let mut gradients = (ratio * Tensor::from_inner(weights)).sum().backward();
+                let mut gradients = backward(ratio, weights);
                 seen = Some(Tensor::<1>::from_data(TensorData::new(losses, [n]), &device));
                 Ok(leaf.grad_remove(&mut gradients).unwrap_or_else(|| logits.zeros_like()))
             })?;

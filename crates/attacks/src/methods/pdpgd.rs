@@ -14,7 +14,7 @@
 //! Defaults: 500 steps that begin at 0.01 (`step_size`), as Halmosi et al. use, and fall to a hundredth of it.
 
 use burn::tensor::{Tensor, TensorData};
-use fireproof_tensor::{Batch, Norm, Victim};
+use fireproof_tensor::{Batch, Norm, Victim, ops::backward};
 
 use super::margin::lead;
 use crate::{
@@ -166,7 +166,7 @@ impl Attack for Pdpgd {
                         duals.ascend(margins, theta);
                     }
                     let slopes = upload(&slopes, logits).reshape([n, 1, height, width]);
-                    let mut gradients = (margin * Tensor::from_inner(slopes)).sum().backward();
+                    let mut gradients = backward(margin, slopes);
                     let cotangent = leaf.grad_remove(&mut gradients).unwrap_or_else(|| logits.zeros_like());
                     let loss = upload(&losses, logits);
                     let descent = Evaluation { loss: loss.clone(), tracked: loss, cotangent };

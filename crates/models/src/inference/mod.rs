@@ -33,7 +33,7 @@ mod sliding_window;
 mod smoothed;
 
 use burn::tensor::Tensor;
-use fireproof_tensor::{Result, Victim};
+use fireproof_tensor::{Result, Victim, ops::backward};
 
 pub use ensemble::Ensemble;
 pub use multi_scale::MultiScale;
@@ -198,7 +198,7 @@ fn size(images: &Tensor<4>) -> [usize; 2] {
 /// The gradient at `x` of `⟨f(x), cotangent⟩`, all plain tensors.
 fn adjoint(x: Tensor<4>, cotangent: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     let leaf = x.clone().autodiff().require_grad();
-    let mut gradients = (f(leaf.clone()) * Tensor::from_inner(cotangent)).sum().backward();
+    let mut gradients = backward(f(leaf.clone()), cotangent);
     leaf.grad_remove(&mut gradients).unwrap_or_else(|| x.zeros_like())
 }
 
