@@ -109,7 +109,7 @@ unsafe fn register_tile<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// [`panel`] without addition, for weights `[channels / 8][8][8]` with the channels that are summed over outermost and
+/// [`panel`] for weights `[channels / 8][8][8]` with the channels that are summed over outermost and
 /// innermost: `weights[(c / 8) · block + o · 8 + c % 8]`.
 ///
 /// # Safety
@@ -124,13 +124,14 @@ pub(crate) unsafe fn transposed_panel<S: Simd>(
     block: usize,
     products: *mut f32,
     stride: usize,
+    add: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match width {
-            1 => transposed_channels::<S, 1>(s, input, channels, weights, block, products, stride),
-            2 => transposed_channels::<S, 2>(s, input, channels, weights, block, products, stride),
-            _ => transposed_channels::<S, 3>(s, input, channels, weights, block, products, stride),
+            1 => transposed_channels::<S, 1>(s, input, channels, weights, block, products, stride, add),
+            2 => transposed_channels::<S, 2>(s, input, channels, weights, block, products, stride, add),
+            _ => transposed_channels::<S, 3>(s, input, channels, weights, block, products, stride, add),
         }
     }
 }
@@ -144,15 +145,16 @@ unsafe fn transposed_channels<S: Simd, const V: usize>(
     block: usize,
     products: *mut f32,
     stride: usize,
+    add: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         if S::REGISTERS >= 32 {
-            transposed_tile::<S, 8, V>(s, input, channels, weights, block, products, stride);
+            transposed_tile::<S, 8, V>(s, input, channels, weights, block, products, stride, add);
         } else {
-            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride);
+            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride, add);
             let (weights, products) = (weights.add(4 * CHANNELS), products.add(4 * stride));
-            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride);
+            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride, add);
         }
     }
 }
@@ -166,6 +168,7 @@ unsafe fn transposed_tile<S: Simd, const R: usize, const V: usize>(
     block: usize,
     products: *mut f32,
     stride: usize,
+    add: bool,
 ) {
     let mut sums = [[s.zero(); V]; R];
     for first in (0..channels).step_by(CHANNELS) {
@@ -195,7 +198,10 @@ unsafe fn transposed_tile<S: Simd, const R: usize, const V: usize>(
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { s.store(products.add(r * stride + v * S::LANES), sum) };
+            unsafe {
+                let target = products.add(r * stride + v * S::LANES);
+                s.store(target, if add { s.add(s.load(target), sum) } else { sum });
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::input::{Spectrum, transform_input};
 use super::output::transform_output;
-use super::products::{CHANNELS, PANEL, multiply};
+use super::products::{CHANNELS, PANEL, SUMMED, multiply};
 use super::staging::staging_len;
 use super::tiling::{Planes, Tiling, spread};
 use super::weights::{Filters, TransformedWeights};
@@ -79,32 +79,43 @@ impl Pass<'_> {
         if blocks >= FEW_BLOCKS && count * per_group * tiling.planes.input_channels <= BLOCK_NUMBERS {
             parallel::for_each(blocks, |i| self.isa.dispatch(WholeBlock::<M> { pass: self, first: i * count, count }));
         } else {
-            let channels = tiling.planes.input_channels + tiling.planes.output_channels;
-            let count = (SHARED_NUMBERS / (per_group * channels)).clamp(1, tiling.groups);
-            (0..tiling.groups).step_by(count).for_each(|first| self.shared_block::<M>(first, count));
+            // Rather all tiles and a slice of the input channels than the other way round: weights are read once.
+            let [inputs, outputs] = [tiling.planes.input_channels, tiling.planes.output_channels];
+            let count = (SHARED_NUMBERS / (per_group * (inputs.min(SUMMED) + outputs))).clamp(1, tiling.groups);
+            let room = (SHARED_NUMBERS / (per_group * count)).saturating_sub(outputs);
+            let slice = (room / SUMMED).max(1) * SUMMED;
+            (0..tiling.groups).step_by(count).for_each(|first| self.shared_block::<M>(first, count, slice));
         }
     }
 
-    /// One block whose work is shared by all threads: first the channels, then the frequencies, then the channels again.
-    fn shared_block<const M: usize>(self, first: usize, count: usize) {
+    /// One block whose work is shared by all threads: for each slice of `slice` input channels first the channels, then the
+    /// frequencies, and in the end the channels again.
+    fn shared_block<const M: usize>(self, first: usize, count: usize, slice: usize) {
         let planes = &self.tiling.planes;
-        let spectrum = Spectrum::new(planes.input_channels, count, self.tiling.lanes, PANEL);
+        let slices = || (0..planes.input_channels).step_by(slice).map(|c| c..planes.input_channels.min(c + slice));
+        let widest = 0..slice.min(planes.input_channels);
         let rows = planes.output_channels.next_multiple_of(CHANNELS);
         let products_stride = spread(rows * count * self.tiling.lanes);
-        let mut input = Scratch::new(self.tiling.frequencies() * spectrum.stride);
+        let input_len = self.tiling.frequencies() * Spectrum::new(&widest, count, self.tiling.lanes, PANEL).stride;
+        let mut input = Scratch::new(input_len);
         let mut products = Scratch::new(self.tiling.frequencies() * products_stride);
         let (input, products) = (Shared::new(&mut input), Shared::new(&mut products));
         let step = |work| Step::<M> { pass: self, first, count, products_stride, input, products, work };
-        let cut = |channels: usize, job: usize| {
-            let size = channels.div_ceil(CHANNEL_JOBS);
-            (job * size).min(channels)..((job + 1) * size).min(channels)
+        let cut = |channels: &Range<usize>, job: usize| {
+            let size = channels.len().div_ceil(CHANNEL_JOBS);
+            let at = |job: usize| channels.end.min(channels.start + job * size);
+            at(job)..at(job + 1)
         };
+        for slice in slices() {
+            parallel::for_each(CHANNEL_JOBS, |job| {
+                self.isa.dispatch(step(Work::Input(slice.clone(), cut(&slice, job))));
+            });
+            parallel::for_each(self.tiling.frequencies(), |f| {
+                self.isa.dispatch(step(Work::Products(slice.clone(), f)));
+            });
+        }
         parallel::for_each(CHANNEL_JOBS, |job| {
-            self.isa.dispatch(step(Work::Input(cut(planes.input_channels, job))));
-        });
-        parallel::for_each(self.tiling.frequencies(), |f| self.isa.dispatch(step(Work::Products(f))));
-        parallel::for_each(CHANNEL_JOBS, |job| {
-            self.isa.dispatch(step(Work::Output(cut(planes.output_channels, job))));
+            self.isa.dispatch(step(Work::Output(cut(&(0..planes.output_channels), job))));
         });
     }
 }
@@ -124,7 +135,8 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
         let Pass { tiling, x, epilogue, out, .. } = &self.pass;
         let block = tiling.block(self.first, self.count);
         let planes = &tiling.planes;
-        let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
+        let all = 0..planes.input_channels;
+        let spectrum = Spectrum::new(&all, block.groups, S::LANES, PANEL);
         let tiles = block.groups * S::LANES;
         let stride = spread(BLOCK_CHANNELS * tiles);
         let mut staging = Scratch::new(staging_len(tiling, self.count));
@@ -133,7 +145,7 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
         let (input, products) = (input.as_mut_ptr(), products.as_mut_ptr());
         // SAFETY: the buffers have the sizes that the layouts say; this job alone writes the pixels of its tiles.
         unsafe {
-            transform_input::<S, M>(s, tiling, &block, x, 0..planes.input_channels, &mut staging, &spectrum, input);
+            transform_input::<S, M>(s, tiling, &block, x, all.clone(), &mut staging, &spectrum, input);
             for first in (0..planes.output_channels).step_by(BLOCK_CHANNELS) {
                 let channels = first..planes.output_channels.min(first + BLOCK_CHANNELS);
                 for f in 0..tiling.frequencies() {
@@ -141,7 +153,7 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
                         s,
                         input.add(f * spectrum.stride),
                         block.groups,
-                        planes.input_channels,
+                        &all,
                         self.pass.filters(f, first),
                         channels.len().div_ceil(CHANNELS),
                         products.add(f * stride),
@@ -165,10 +177,10 @@ struct Step<'a, const M: usize> {
 }
 
 enum Work {
-    /// The transform of these input channels.
-    Input(Range<usize>),
-    /// All products of one frequency.
-    Products(usize),
+    /// The transform of some input channels of a slice.
+    Input(Range<usize>, Range<usize>),
+    /// All products of a slice and one frequency.
+    Products(Range<usize>, usize),
     /// The inverse transform of these output channels.
     Output(Range<usize>),
 }
@@ -181,10 +193,10 @@ impl<const M: usize> Kernel for Step<'_, M> {
         let Pass { tiling, x, epilogue, out, .. } = &self.pass;
         let planes = &tiling.planes;
         let block = tiling.block(self.first, self.count);
-        let spectrum = Spectrum::new(planes.input_channels, block.groups, S::LANES, PANEL);
         let tiles = block.groups * S::LANES;
         match self.work {
-            Work::Input(channels) => {
+            Work::Input(slice, channels) => {
+                let spectrum = Spectrum::new(&slice, block.groups, S::LANES, PANEL);
                 let mut staging = Scratch::new(staging_len(tiling, self.count));
                 // SAFETY: the buffer has the spectrum's size, and this job alone writes these channels.
                 unsafe {
@@ -192,14 +204,15 @@ impl<const M: usize> Kernel for Step<'_, M> {
                     transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, input);
                 }
             }
-            Work::Products(f) => {
+            Work::Products(slice, f) => {
+                let stride = Spectrum::new(&slice, block.groups, S::LANES, PANEL).stride;
                 let weights = self.pass.filters(f, 0);
                 let blocks = planes.output_channels.div_ceil(CHANNELS);
                 // SAFETY: the buffers have the sizes that the strides say, and this job alone writes this frequency.
                 unsafe {
-                    let input = self.input.pointer(f * spectrum.stride);
+                    let input = self.input.pointer(f * stride);
                     let products = self.products.pointer(f * self.products_stride);
-                    multiply(s, input, block.groups, planes.input_channels, weights, blocks, products);
+                    multiply(s, input, block.groups, &slice, weights, blocks, products);
                 }
             }
             Work::Output(channels) => {

@@ -12,16 +12,19 @@ use std::ops::Range;
 pub(super) struct Spectrum {
     /// Numbers between frequencies.
     pub stride: usize,
-    /// Per group its first number in channel 0, and the numbers between channels.
+    /// The first channel that it holds.
+    first: usize,
+    /// Per group its first number in this channel, and the numbers between channels.
     groups: Vec<(usize, usize)>,
 }
 
 impl Spectrum {
-    /// Of `channels` channels and `groups` groups of `lanes` tiles, in panels of at most `most` groups.
-    pub fn new(channels: usize, groups: usize, lanes: usize, most: usize) -> Self {
+    /// Of a slice of the channels and `groups` groups of `lanes` tiles, in panels of at most `most` groups.
+    pub fn new(slice: &Range<usize>, groups: usize, lanes: usize, most: usize) -> Self {
+        let channels = slice.len();
         let places = panels(groups, most)
             .flat_map(|(first, width)| (0..width).map(move |v| ((first * channels + v) * lanes, width * lanes)));
-        Spectrum { stride: spread(channels * groups * lanes), groups: places.collect() }
+        Spectrum { stride: spread(channels * groups * lanes), first: slice.start, groups: places.collect() }
     }
 }
 
@@ -29,7 +32,7 @@ impl Spectrum {
 /// horizontally in registers. `staging` has [`staging_len`] numbers.
 ///
 /// # Safety
-/// The spectrum starts at `target` and has room for the channels.
+/// The spectrum starts at `target` and holds the channels.
 #[inline(always)]
 pub(super) unsafe fn transform_input<S: Simd, const M: usize>(
     s: S,
@@ -79,7 +82,7 @@ pub(super) unsafe fn transform_input<S: Simd, const M: usize>(
             // SAFETY: behind every chunk there are `M` more columns or, packed, a second row; the target is the
             // caller's promise.
             unsafe {
-                let target = target.add(first + channel * stride);
+                let target = target.add(first + (channel - spectrum.first) * stride);
                 for i in 0..alpha {
                     let own = load_columns::<S, M>(s, chunks.map(|p| p.wrapping_add(i * pitch)));
                     let next = load_columns::<S, M>(s, chunks.map(|p| p.wrapping_add(i * pitch + next)));

@@ -79,7 +79,7 @@ impl Pass<'_> {
         let all = Shared::new(&mut all);
         for first in (0..tiling.groups).step_by(most) {
             let count = most.min(tiling.groups - first);
-            let input_stride = Spectrum::new(sums.channels(), count, tiling.lanes, PANEL).stride;
+            let input_stride = Spectrum::new(&(0..sums.channels()), count, tiling.lanes, PANEL).stride;
             let gradient_stride = spread(sums.outputs() * count * tiling.lanes);
             let mut input = Scratch::new(tiling.frequencies() * input_stride);
             let mut gradient = Scratch::new(tiling.frequencies() * gradient_stride);
@@ -184,14 +184,14 @@ impl<const M: usize> Kernel for Part<'_, M> {
         let (start, end) = (cut(self.part), cut(self.part + 1));
         let target = self.parts.pointer(self.part * sums.len());
         let gradient_stride = spread(sums.outputs() * self.groups * S::LANES);
-        let input_stride = Spectrum::new(sums.channels(), self.groups, S::LANES, PANEL).stride;
+        let input_stride = Spectrum::new(&(0..sums.channels()), self.groups, S::LANES, PANEL).stride;
         let mut staging = Scratch::new(staging_len(tiling, self.groups));
         let mut input = Scratch::new(tiling.frequencies() * input_stride);
         let mut gradient = Scratch::new(tiling.frequencies() * gradient_stride);
         let (input, gradient) = (input.as_mut_ptr(), gradient.as_mut_ptr());
         for first in (start..end).step_by(self.groups) {
             let block = tiling.block(first, self.groups.min(end - first));
-            let spectrum = Spectrum::new(sums.channels(), block.groups, S::LANES, PANEL);
+            let spectrum = Spectrum::new(&(0..sums.channels()), block.groups, S::LANES, PANEL);
             let (channels, outputs) = (0..tiling.planes.input_channels, 0..sums.outputs() / S::LANES);
             // SAFETY: the buffers have the sizes that the layouts say; this job alone writes its part of the sums.
             unsafe {
@@ -252,7 +252,7 @@ impl<const M: usize> Kernel for Transform<'_, M> {
         // SAFETY: the buffers have the sizes that the layouts say, and every job writes other channels.
         unsafe {
             if self.job < TRANSFORM_JOBS {
-                let spectrum = Spectrum::new(self.sums.channels(), block.groups, S::LANES, PANEL);
+                let spectrum = Spectrum::new(&(0..self.sums.channels()), block.groups, S::LANES, PANEL);
                 let mut staging = Scratch::new(staging_len(tiling, block.groups));
                 let (channels, target) = (cut(tiling.planes.input_channels), frequencies.input.pointer(0));
                 transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, target);
