@@ -254,7 +254,11 @@ pub fn batch(alone: &[(&str, &ClassCounts)], together: &[(&str, &ClassCounts)], 
             let (name, a, b) = (a.0, points(accuracy(a.1)), points(accuracy(b.1)));
             Kind::Batch.verdict(false, format!("Image {name} has {a} points of accuracy alone and {b} in a batch."))
         }
-        None => Kind::Batch.verdict(true, format!("{} images have the same counts alone and in a batch.", alone.len())),
+        None => {
+            let images =
+                if alone.len() == 1 { "1 image has".to_owned() } else { format!("{} images have", alone.len()) };
+            Kind::Batch.verdict(true, format!("{images} the same counts alone and in a batch."))
+        }
     }
 }
 
