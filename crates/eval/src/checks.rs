@@ -212,7 +212,7 @@ impl Suite {
             checks.push(sanity::restarts(one, pooled(&worst), thorough.starts as u32));
         }
         checks.push(sanity::noise(clean, noisy, white_box));
-        checks.push(different(&three, &near));
+        checks.push(if bench.one_label() { sanity::same_by_design() } else { different(&three, &near) });
         checks.push(bench.batch(&self.three[0], self.seed)?);
         checks.push(bench.gradients()?);
         checks.push(bench.bounds.take().expect("attacks were run").1);
@@ -279,6 +279,11 @@ impl<'a> Bench<'a> {
         let groups = groups.into_iter().map(|group| Ok((group.clone(), batch(&group, device)?)));
         let batches = groups.collect::<Result<_>>()?;
         Ok(Self { victim, unit, classes, device, batches, bounds: Default::default() })
+    }
+
+    /// Whether no image has more than one label.
+    fn one_label(&self) -> bool {
+        self.batches.iter().all(|(_, batch)| batch.targets.labels().dims()[1..] == [1, 1, 1])
     }
 
     /// The model as it sees a batch of pixels.
@@ -639,6 +644,20 @@ mod tests {
             config.step_size = Some(0.2);
         }
         assert_eq!(failed(&measured(&suite, &victim(honest))), [Kind::Different.name()]);
+    }
+
+    #[test]
+    fn three_attacks_are_not_compared_where_an_image_has_one_label() {
+        let classifier = victim(|x: Tensor<4>| honest(x).mean_dim(2).mean_dim(3));
+        let labelled = |mut sample: Sample| {
+            sample.mask = Mask { height: 1, width: 1, data: vec![(sample.id % 2) as u8] };
+            sample
+        };
+        let samples: Vec<Sample> = samples(3).into_iter().map(labelled).collect();
+        let checks = suite(Checks::Cheap)
+            .measure((&classifier, Unit::Pixel), &String::new, &samples, CLASSES, &Device::flex())
+            .unwrap();
+        assert_eq!(status(&checks, Kind::Different), Status::NotRun);
     }
 
     #[test]

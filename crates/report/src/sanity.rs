@@ -227,6 +227,11 @@ pub fn different(numbers: &[(&str, f64, f64)]) -> Check {
     }
 }
 
+/// Check 5 where an image has one label: weights of pixels change no sign of its gradient, so such attacks are one and the same.
+pub fn same_by_design() -> Check {
+    Kind::Different.not_run("One label an image: weights of pixels change no step, so the three attacks are the same.")
+}
+
 /// Check 6. The largest perturbation is within the radius, the smallest and the largest pixel within the valid range.
 pub fn bounds(largest: f64, epsilon: f64, [lowest, highest]: [f64; 2], [low, high]: [f64; 2]) -> Check {
     let inside = largest <= epsilon + ROUNDING && lowest >= low && highest <= high;
