@@ -22,10 +22,11 @@ pub(crate) fn panels(vectors: usize, most: usize) -> impl Iterator<Item = (usize
 }
 
 /// `products[o][v] = Σ_c weights[c][o] · input[c][v]` for [`CHANNELS`] output channels and `width` vectors, summed over `c`
-/// in order, or added to what is there. `input` has rows of `width` vectors, `products` rows `stride` numbers apart.
+/// in order, or added to what is there. `input` has rows of `width` vectors, `products` rows `stride` numbers apart; `ahead`
+/// is where the weights lie that will be needed next.
 ///
 /// # Safety
-/// `width` is 1 to [`PANEL`], and the pointers are valid for these numbers.
+/// `width` is 1 to [`PANEL`], and the pointers but `ahead` are valid for these numbers.
 #[inline(always)]
 pub(crate) unsafe fn panel<S: Simd>(
     s: S,
@@ -33,6 +34,7 @@ pub(crate) unsafe fn panel<S: Simd>(
     input: *const f32,
     channels: usize,
     weights: *const f32,
+    ahead: *const f32,
     products: *mut f32,
     stride: usize,
     add: bool,
@@ -40,9 +42,9 @@ pub(crate) unsafe fn panel<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match width {
-            1 => channels_of::<S, 1>(s, input, channels, weights, products, stride, add),
-            2 => channels_of::<S, 2>(s, input, channels, weights, products, stride, add),
-            _ => channels_of::<S, 3>(s, input, channels, weights, products, stride, add),
+            1 => channels_of::<S, 1>(s, input, channels, weights, ahead, products, stride, add),
+            2 => channels_of::<S, 2>(s, input, channels, weights, ahead, products, stride, add),
+            _ => channels_of::<S, 3>(s, input, channels, weights, ahead, products, stride, add),
         }
     }
 }
@@ -54,6 +56,7 @@ unsafe fn channels_of<S: Simd, const V: usize>(
     input: *const f32,
     channels: usize,
     weights: *const f32,
+    ahead: *const f32,
     products: *mut f32,
     stride: usize,
     add: bool,
@@ -61,11 +64,22 @@ unsafe fn channels_of<S: Simd, const V: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         if S::REGISTERS >= 32 {
-            register_tile::<S, 8, V>(s, input, channels, weights, products, stride, add);
+            register_tile::<S, 8, V>(s, input, channels, weights, ahead, products, stride, add);
         } else {
-            register_tile::<S, 4, V>(s, input, channels, weights, products, stride, add);
-            let (weights, products) = (weights.add(4), products.add(4 * stride));
-            register_tile::<S, 4, V>(s, input, channels, weights, products, stride, add);
+            register_tile::<S, 4, V>(s, input, channels, weights, ahead, products, stride, add);
+            let (weights, ahead, products) = (weights.add(4), ahead.wrapping_add(4), products.add(4 * stride));
+            register_tile::<S, 4, V>(s, input, channels, weights, ahead, products, stride, add);
+        }
+    }
+}
+
+/// Asks for the products that a register tile will be added to: their rows lie far apart, where no hardware would look for
+/// them.
+#[inline(always)]
+fn prefetch_rows<S: Simd, const R: usize, const V: usize>(s: S, products: *const f32, stride: usize) {
+    for r in 0..R {
+        for v in 0..V {
+            s.prefetch(products.wrapping_add(r * stride + v * S::LANES));
         }
     }
 }
@@ -76,12 +90,18 @@ unsafe fn register_tile<S: Simd, const R: usize, const V: usize>(
     mut input: *const f32,
     channels: usize,
     mut weights: *const f32,
+    mut ahead: *const f32,
     products: *mut f32,
     stride: usize,
     add: bool,
 ) {
+    if add {
+        prefetch_rows::<S, R, V>(s, products, stride);
+    }
     let mut sums = [[s.zero(); V]; R];
     for _ in 0..channels {
+        s.prefetch(ahead);
+        ahead = ahead.wrapping_add(CHANNELS);
         // SAFETY: the caller's promise; `wrapping_add` since the last step leads behind the last channel.
         unsafe {
             let mut x = [s.zero(); V];
@@ -121,6 +141,7 @@ pub(crate) unsafe fn transposed_panel<S: Simd>(
     input: *const f32,
     channels: usize,
     weights: *const f32,
+    ahead: *const f32,
     block: usize,
     products: *mut f32,
     stride: usize,
@@ -129,9 +150,9 @@ pub(crate) unsafe fn transposed_panel<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match width {
-            1 => transposed_channels::<S, 1>(s, input, channels, weights, block, products, stride, add),
-            2 => transposed_channels::<S, 2>(s, input, channels, weights, block, products, stride, add),
-            _ => transposed_channels::<S, 3>(s, input, channels, weights, block, products, stride, add),
+            1 => transposed_channels::<S, 1>(s, input, channels, weights, ahead, block, products, stride, add),
+            2 => transposed_channels::<S, 2>(s, input, channels, weights, ahead, block, products, stride, add),
+            _ => transposed_channels::<S, 3>(s, input, channels, weights, ahead, block, products, stride, add),
         }
     }
 }
@@ -142,6 +163,7 @@ unsafe fn transposed_channels<S: Simd, const V: usize>(
     input: *const f32,
     channels: usize,
     weights: *const f32,
+    ahead: *const f32,
     block: usize,
     products: *mut f32,
     stride: usize,
@@ -150,11 +172,12 @@ unsafe fn transposed_channels<S: Simd, const V: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         if S::REGISTERS >= 32 {
-            transposed_tile::<S, 8, V>(s, input, channels, weights, block, products, stride, add);
+            transposed_tile::<S, 8, V>(s, input, channels, weights, ahead, block, products, stride, add);
         } else {
-            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride, add);
-            let (weights, products) = (weights.add(4 * CHANNELS), products.add(4 * stride));
-            transposed_tile::<S, 4, V>(s, input, channels, weights, block, products, stride, add);
+            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
+            let (weights, ahead) = (weights.add(4 * CHANNELS), ahead.wrapping_add(4 * CHANNELS));
+            let products = products.add(4 * stride);
+            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
         }
     }
 }
@@ -165,15 +188,17 @@ unsafe fn transposed_tile<S: Simd, const R: usize, const V: usize>(
     mut input: *const f32,
     channels: usize,
     mut weights: *const f32,
+    mut ahead: *const f32,
     block: usize,
     products: *mut f32,
     stride: usize,
     add: bool,
 ) {
+    if add {
+        prefetch_rows::<S, R, V>(s, products, stride);
+    }
     let mut sums = [[s.zero(); V]; R];
     for first in (0..channels).step_by(CHANNELS) {
-        // The next blocks lie far apart, where no hardware would look for them.
-        let ahead = weights.wrapping_add(2 * block);
         for line in 0..R * CHANNELS / 16 {
             s.prefetch(ahead.wrapping_add(line * 16));
         }
@@ -194,6 +219,7 @@ unsafe fn transposed_tile<S: Simd, const R: usize, const V: usize>(
             }
         }
         weights = weights.wrapping_add(block);
+        ahead = ahead.wrapping_add(block);
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {

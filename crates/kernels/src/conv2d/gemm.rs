@@ -16,8 +16,9 @@ use std::ops::Range;
 /// Grid points and output channels of a job: their sums take 344 KB of the second-level cache.
 const POINTS: usize = 336;
 const OUTPUTS: usize = 256;
-/// Input channels of one pass over the sums, whose packed pixels take 516 KB.
-const INPUTS: usize = 384;
+/// Input channels of one pass over the sums: a panel of them stays in the first cache beside two blocks of weights, all of a
+/// job's pixels and weights in the second.
+const INPUTS: usize = 128;
 /// Jobs that an image is cut into at least, for the sake of further cores, as long as each has so many products.
 const JOBS: usize = 4;
 const SMALL_JOB: usize = 1 << 19;
@@ -298,10 +299,11 @@ impl Area {
         add: bool,
     ) {
         let mut products = [0.0f32; CHANNELS * PANEL * MAX_LANES];
-        // Each block's weights serve all panels while they are in the first cache.
-        for (index, block) in blocks.enumerate() {
-            let weights = weights.data[block * weights.block..][..weights.block][weights.first..].as_ptr();
-            for p in &self.panels {
+        // Each panel serves all blocks of weights while it is in the first cache.
+        for p in &self.panels {
+            for (index, block) in blocks.clone().enumerate() {
+                let weights_of_block = weights.data[block * weights.block..][..weights.block][weights.first..].as_ptr();
+                let ahead = weights_of_block.wrapping_add(weights.block);
                 // SAFETY: the caller's promise; a product has `CHANNELS` rows of at most `PANEL` vectors.
                 unsafe {
                     let input = packed.as_ptr().add(p.first * S::LANES * channels);
@@ -311,7 +313,8 @@ impl Area {
                     } else {
                         (products.as_mut_ptr(), p.width * S::LANES)
                     };
-                    panel(s, p.width, input, channels, weights, target, stride, add && self.whole);
+                    let add = add && self.whole;
+                    panel(s, p.width, input, channels, weights_of_block, ahead, target, stride, add);
                     if self.whole {
                         continue;
                     }

@@ -79,44 +79,74 @@ impl Pass<'_> {
         if blocks >= FEW_BLOCKS && count * per_group * tiling.planes.input_channels <= BLOCK_NUMBERS {
             parallel::for_each(blocks, |i| self.isa.dispatch(WholeBlock::<M> { pass: self, first: i * count, count }));
         } else {
-            // Rather all tiles and a slice of the input channels than the other way round: weights are read once.
-            let [inputs, outputs] = [tiling.planes.input_channels, tiling.planes.output_channels];
-            let count = (SHARED_NUMBERS / (per_group * (inputs.min(SUMMED) + outputs))).clamp(1, tiling.groups);
-            let room = (SHARED_NUMBERS / (per_group * count)).saturating_sub(outputs);
-            let slice = (room / SUMMED).max(1) * SUMMED;
-            (0..tiling.groups).step_by(count).for_each(|first| self.shared_block::<M>(first, count, slice));
+            let cut = Cut::new(tiling);
+            (0..tiling.groups).step_by(cut.groups).for_each(|first| self.shared_groups::<M>(first, cut));
         }
     }
 
-    /// One block whose work is shared by all threads: for each slice of `slice` input channels first the channels, then the
-    /// frequencies, and in the end the channels again.
-    fn shared_block<const M: usize>(self, first: usize, count: usize, slice: usize) {
-        let planes = &self.tiling.planes;
-        let slices = || (0..planes.input_channels).step_by(slice).map(|c| c..planes.input_channels.min(c + slice));
-        let widest = 0..slice.min(planes.input_channels);
-        let rows = planes.output_channels.next_multiple_of(CHANNELS);
-        let products_stride = spread(rows * count * self.tiling.lanes);
-        let input_len = self.tiling.frequencies() * Spectrum::new(&widest, count, self.tiling.lanes, PANEL).stride;
-        let mut input = Scratch::new(input_len);
-        let mut products = Scratch::new(self.tiling.frequencies() * products_stride);
+    /// Some groups whose work is shared by all threads: for each slice of the output channels and each of the input channels
+    /// first the input channels, then the frequencies, and in the end the output channels.
+    fn shared_groups<const M: usize>(self, first: usize, cut: Cut) {
+        let (planes, frequencies, lanes) = (&self.tiling.planes, self.tiling.frequencies(), self.tiling.lanes);
+        let slices = |all: usize, size: usize| (0..all).step_by(size).map(move |c| c..all.min(c + size));
+        let products_stride = spread(cut.outputs.next_multiple_of(CHANNELS) * cut.groups * lanes);
+        let mut input = Scratch::new(frequencies * Spectrum::new(&(0..cut.inputs), cut.groups, lanes, PANEL).stride);
+        let mut products = Scratch::new(frequencies * products_stride);
         let (input, products) = (Shared::new(&mut input), Shared::new(&mut products));
-        let step = |work| Step::<M> { pass: self, first, count, products_stride, input, products, work };
-        let cut = |channels: &Range<usize>, job: usize| {
-            let size = channels.len().div_ceil(CHANNEL_JOBS);
-            let at = |job: usize| channels.end.min(channels.start + job * size);
-            at(job)..at(job + 1)
-        };
-        for slice in slices() {
-            parallel::for_each(CHANNEL_JOBS, |job| {
-                self.isa.dispatch(step(Work::Input(slice.clone(), cut(&slice, job))));
-            });
-            parallel::for_each(self.tiling.frequencies(), |f| {
-                self.isa.dispatch(step(Work::Products(slice.clone(), f)));
-            });
+        for outputs in &slices(planes.output_channels, cut.outputs).collect::<Vec<_>>() {
+            for inputs in &slices(planes.input_channels, cut.inputs).collect::<Vec<_>>() {
+                let run = |jobs, work: fn(usize) -> Work| {
+                    parallel::for_each(jobs, |job| {
+                        let (count, work) = (cut.groups, work(job));
+                        let step = Step::<M> {
+                            pass: self,
+                            first,
+                            count,
+                            inputs,
+                            outputs,
+                            products_stride,
+                            input,
+                            products,
+                            work,
+                        };
+                        self.isa.dispatch(step);
+                    });
+                };
+                // One slice of all input channels is still there.
+                if outputs.start == 0 || inputs.len() < planes.input_channels {
+                    run(CHANNEL_JOBS, Work::Input);
+                }
+                run(frequencies, Work::Products);
+                if inputs.end == planes.input_channels {
+                    run(CHANNEL_JOBS, Work::Output);
+                }
+            }
         }
-        parallel::for_each(CHANNEL_JOBS, |job| {
-            self.isa.dispatch(step(Work::Output(cut(&(0..planes.output_channels), job))));
-        });
+    }
+}
+
+/// How a batch is cut whose work is shared by all threads.
+#[derive(Clone, Copy)]
+struct Cut {
+    groups: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Cut {
+    /// Rather all tiles of slices of the channels than all channels of some tiles: then the weights are read once. Slices
+    /// start at multiples of [`SUMMED`].
+    fn new(tiling: &Tiling) -> Self {
+        let per_group = tiling.frequencies() * tiling.lanes;
+        let all = [tiling.planes.input_channels, tiling.planes.output_channels];
+        let least: usize = all.iter().map(|&channels| channels.min(2 * SUMMED)).sum();
+        let groups = (SHARED_NUMBERS / (per_group * least)).clamp(1, tiling.groups);
+        let room = (SHARED_NUMBERS / (per_group * groups)).max(least);
+        let slice = |all: usize, room: usize| if all <= room { all } else { (room / SUMMED).max(1) * SUMMED };
+        let smaller = slice(all[0].min(all[1]), room / 2);
+        let larger = slice(all[0].max(all[1]), room - smaller);
+        let [inputs, outputs] = if all[0] <= all[1] { [smaller, larger] } else { [larger, smaller] };
+        Cut { groups, inputs, outputs }
     }
 }
 
@@ -165,11 +195,13 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
     }
 }
 
-/// A part of the work of a shared block.
+/// A part of the work of some groups.
 struct Step<'a, const M: usize> {
     pass: Pass<'a>,
     first: usize,
     count: usize,
+    inputs: &'a Range<usize>,
+    outputs: &'a Range<usize>,
     products_stride: usize,
     input: Shared<'a, f32>,
     products: Shared<'a, f32>,
@@ -177,12 +209,19 @@ struct Step<'a, const M: usize> {
 }
 
 enum Work {
-    /// The transform of some input channels of a slice.
-    Input(Range<usize>, Range<usize>),
-    /// All products of a slice and one frequency.
-    Products(Range<usize>, usize),
-    /// The inverse transform of these output channels.
-    Output(Range<usize>),
+    /// The transform of a share of the input channels.
+    Input(usize),
+    /// All products of one frequency.
+    Products(usize),
+    /// The inverse transform of a share of the output channels.
+    Output(usize),
+}
+
+/// The share of some channels that one of [`CHANNEL_JOBS`] jobs has.
+fn share(channels: &Range<usize>, job: usize) -> Range<usize> {
+    let size = channels.len().div_ceil(CHANNEL_JOBS);
+    let at = |job: usize| channels.end.min(channels.start + job * size);
+    at(job)..at(job + 1)
 }
 
 impl<const M: usize> Kernel for Step<'_, M> {
@@ -190,36 +229,36 @@ impl<const M: usize> Kernel for Step<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let Step { inputs, outputs, .. } = self;
         let Pass { tiling, x, epilogue, out, .. } = &self.pass;
-        let planes = &tiling.planes;
         let block = tiling.block(self.first, self.count);
+        let spectrum = Spectrum::new(inputs, block.groups, S::LANES, PANEL);
         let tiles = block.groups * S::LANES;
         match self.work {
-            Work::Input(slice, channels) => {
-                let spectrum = Spectrum::new(&slice, block.groups, S::LANES, PANEL);
+            Work::Input(job) => {
                 let mut staging = Scratch::new(staging_len(tiling, self.count));
                 // SAFETY: the buffer has the spectrum's size, and this job alone writes these channels.
                 unsafe {
-                    let input = self.input.pointer(0);
+                    let (channels, input) = (share(inputs, job), self.input.pointer(0));
                     transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, input);
                 }
             }
-            Work::Products(slice, f) => {
-                let stride = Spectrum::new(&slice, block.groups, S::LANES, PANEL).stride;
-                let weights = self.pass.filters(f, 0);
-                let blocks = planes.output_channels.div_ceil(CHANNELS);
+            Work::Products(f) => {
+                let weights = self.pass.filters(f, outputs.start);
+                let blocks = outputs.len().div_ceil(CHANNELS);
                 // SAFETY: the buffers have the sizes that the strides say, and this job alone writes this frequency.
                 unsafe {
-                    let input = self.input.pointer(f * stride);
+                    let input = self.input.pointer(f * spectrum.stride);
                     let products = self.products.pointer(f * self.products_stride);
-                    multiply(s, input, block.groups, &slice, weights, blocks, products);
+                    multiply(s, input, block.groups, inputs, weights, blocks, products);
                 }
             }
-            Work::Output(channels) => {
+            Work::Output(job) => {
+                let channels = share(outputs, job);
                 let mut staging = Scratch::new(staging_len(tiling, self.count));
                 // SAFETY: the products were all written before; this job alone writes the pixels of these channels.
                 unsafe {
-                    let products = self.products.pointer(channels.start * tiles);
+                    let products = self.products.pointer((channels.start - outputs.start) * tiles);
                     let stride = self.products_stride;
                     let (staging, out) = (&mut staging, *out);
                     transform_output::<S, M>(s, tiling, &block, products, stride, channels, epilogue, staging, out);

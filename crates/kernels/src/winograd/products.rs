@@ -7,9 +7,12 @@ use std::ops::Range;
 
 pub(super) use crate::panel::{CHANNELS, PANEL};
 
-/// Input channels that are summed in registers before they are added to the products: what a register tile reads of them
-/// and of the filters stays in the first cache, and what all tiles read of them in the second. A multiple of [`CHANNELS`].
-pub(super) const SUMMED: usize = 256;
+/// Input channels that are summed in registers before they are added to the products: a panel of so many stays in the first
+/// cache beside two blocks of filters. A multiple of [`CHANNELS`].
+pub(super) const SUMMED: usize = 128;
+
+/// Blocks of filters that serve one panel after the other from the second cache: 256 KB.
+const BLOCKS: usize = 64;
 
 /// `products[o][t] = Σ_c weights[o][c] · input[c][t]` for one frequency, `blocks` blocks of [`CHANNELS`] output channels and
 /// the input channels of a slice that starts at a multiple of [`SUMMED`]; the first slice sets the products, later ones add
@@ -31,24 +34,27 @@ pub(super) unsafe fn multiply<S: Simd>(
 ) {
     debug_assert!(slice.start.is_multiple_of(SUMMED));
     let tiles = groups * S::LANES;
-    // Many weights come from far away: all tiles use a block of them while it is near.
-    for start in slice.clone().step_by(SUMMED) {
-        let (channels, add) = (SUMMED.min(slice.end - start), start > 0);
-        for block in 0..blocks {
+    for outer in (0..blocks).step_by(BLOCKS) {
+        for start in slice.clone().step_by(SUMMED) {
+            let (channels, add) = (SUMMED.min(slice.end - start), start > 0);
             for (first, width) in panels(groups, PANEL) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let input = input.add((first * slice.len() + (start - slice.start) * width) * S::LANES);
-                    let weights_of_block = weights.start.add(block * weights.block);
-                    let products = products.add(block * CHANNELS * tiles + first * S::LANES);
-                    match weights.transposed {
-                        None => {
-                            let start = weights_of_block.add(start * CHANNELS);
-                            panel(s, width, input, channels, start, products, tiles, add);
-                        }
-                        Some(stride) => {
-                            let start = weights_of_block.add(start / CHANNELS * stride);
-                            transposed_panel(s, width, input, channels, start, stride, products, tiles, add);
+                for block in outer..blocks.min(outer + BLOCKS) {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let input = input.add((first * slice.len() + (start - slice.start) * width) * S::LANES);
+                        let block_of_weights = weights.start.add(block * weights.block);
+                        let products = products.add(block * CHANNELS * tiles + first * S::LANES);
+                        match weights.transposed {
+                            None => {
+                                let w = block_of_weights.add(start * CHANNELS);
+                                let ahead = w.wrapping_add(weights.block);
+                                panel(s, width, input, channels, w, ahead, products, tiles, add);
+                            }
+                            Some(stride) => {
+                                let w = block_of_weights.add(start / CHANNELS * stride);
+                                let ahead = w.wrapping_add(weights.block);
+                                transposed_panel(s, width, input, channels, w, ahead, stride, products, tiles, add);
+                            }
                         }
                     }
                 }

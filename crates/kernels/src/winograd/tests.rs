@@ -247,3 +247,28 @@ fn large_layers_agree_with_a_sampled_sum() {
         }
     }
 }
+
+/// Five images are cut into slices of channels or into whole blocks where one image is not: too large for random shapes.
+#[test]
+fn an_image_of_many_channels_has_the_same_bits_however_its_batch_is_cut() {
+    for channels in [(600, 24), (250, 16)] {
+        let shape = Conv2dShape::new(5, channels.0, channels.1, [33, 40], [3, 3]).with_padding(1);
+        let single = Conv2dShape { batch: 1, ..shape };
+        let (x, y) = (numbers(1, shape.input_len()), numbers(2, shape.output_len()));
+        let (w, last) = (numbers(3, shape.weights_len()), shape.batch - 1);
+        on_every_isa(|isa| {
+            let weights = TransformedWeights::new(Tile::F4, &w, shape.out_channels, shape.in_channels);
+            let run = |shape: &Conv2dShape, x: &[f32], y: &[f32]| {
+                let (mut out, mut gradient) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
+                forward(shape, x, &weights, Epilogue::default(), &mut out);
+                input_gradient(shape, y, &weights, &mut gradient);
+                [out, gradient].map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+            };
+            let whole = with_threads(2, || isa.force(|| run(&shape, &x, &y)));
+            let (input, output) = (last * single.input_len(), last * single.output_len());
+            let alone = with_threads(1, || isa.force(|| run(&single, &x[input..], &y[output..])));
+            assert!(alone[0] == whole[0][output..], "{isa:?} {shape:?}: forward");
+            assert!(alone[1] == whole[1][input..], "{isa:?} {shape:?}: input gradient");
+        });
+    }
+}
