@@ -12,7 +12,7 @@ use fireproof_kernels::{Activation, Epilogue};
 use std::time::Duration;
 
 /// Input channels, output channels, rows and columns.
-const LAYERS: [(usize, usize, [usize; 2]); 16] = [
+const LAYERS: [(usize, usize, [usize; 2]); 17] = [
     (32, 32, [256, 256]),
     (64, 32, [256, 256]),
     (64, 64, [128, 128]),
@@ -29,6 +29,7 @@ const LAYERS: [(usize, usize, [usize; 2]); 16] = [
     (28, 28, [128, 128]),
     (256, 256, [12, 12]),
     (256, 256, [8, 8]),
+    (4096, 512, [30, 22]),
 ];
 const BATCH: usize = 2;
 const LIMITS: [Winograd; 3] = [Winograd::Never, Winograd::F2, Winograd::F4];

@@ -5,7 +5,8 @@
 //!   added in order.
 //! - For few tiles, all are transformed first; then each job sums all frequencies of a block of channels and transforms
 //!   the sums back at once.
-//! - Else some megabytes of tiles are transformed at a time, and each job adds one frequency of them to the sums.
+//! - Else a slice of the input channels is taken after the other, whose sums are few enough for the cache at one frequency:
+//!   some megabytes of tiles are transformed at a time, and each job adds one frequency of them to the slice's sums.
 
 use super::gradient::{VECTORS, transform_gradient};
 use super::input::{Spectrum, transform_input};
@@ -18,6 +19,7 @@ use crate::panel::panels;
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
+use std::ops::Range;
 
 /// Input channels of a block of sums.
 const CHANNELS: usize = 16;
@@ -32,6 +34,12 @@ const BLOCK_NUMBERS: usize = 300_000;
 const FEW_TILES: usize = 64;
 /// Numbers of frequencies that are transformed at a time: 32 MB.
 const SHARED_NUMBERS: usize = 8_000_000;
+/// Numbers in the sums of a slice at one frequency, at most: 0.8 MB.
+const SLICE_NUMBERS: usize = 200_000;
+/// Input channels of a slice for which room is kept, at least.
+const SLICE: usize = 256;
+/// Panels of tiles whose gradients stay in the first cache.
+const PANELS: usize = 3;
 /// Jobs that the transforms of these are cut into.
 const TRANSFORM_JOBS: usize = 8;
 
@@ -59,9 +67,11 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn run<const M: usize>(self) {
         let tiling = &self.tiling;
-        let sums = Sums::new(tiling);
-        let per_group = (sums.channels() + sums.outputs()) * tiling.frequencies() * tiling.lanes;
-        let most = (BLOCK_NUMBERS / per_group).clamp(1, BLOCK_TILES / tiling.lanes);
+        let [inputs, outputs] = [tiling.planes.input_channels, tiling.planes.output_channels];
+        let sums = Sums::new(tiling, 0..inputs);
+        let numbers = tiling.frequencies() * tiling.lanes;
+        let most = BLOCK_NUMBERS / ((sums.channels() + sums.outputs()) * numbers);
+        let most = most.clamp(1, BLOCK_TILES / tiling.lanes);
         if sums.len() <= PART_NUMBERS && tiling.groups >= PARTS * most {
             let mut parts = Scratch::new(PARTS * sums.len());
             let parts = Shared::new(&mut parts);
@@ -73,40 +83,56 @@ impl Pass<'_> {
             });
             return;
         }
-        let most = (SHARED_NUMBERS / per_group).clamp(1, tiling.groups);
-        let few = tiling.groups * tiling.lanes <= FEW_TILES && most == tiling.groups;
-        let mut all = Scratch::new(if few { 0 } else { sums.len() });
-        let all = Shared::new(&mut all);
-        for first in (0..tiling.groups).step_by(most) {
-            let count = most.min(tiling.groups - first);
-            let input_stride = Spectrum::new(&(0..sums.channels()), count, tiling.lanes, PANEL).stride;
-            let gradient_stride = spread(sums.outputs() * count * tiling.lanes);
-            let mut input = Scratch::new(tiling.frequencies() * input_stride);
-            let mut gradient = Scratch::new(tiling.frequencies() * gradient_stride);
-            let (input, gradient) = (Shared::new(&mut input), Shared::new(&mut gradient));
-            let frequencies = Frequencies { first, count, input_stride, gradient_stride, input, gradient };
-            parallel::for_each(2 * TRANSFORM_JOBS, |job| {
-                self.isa.dispatch(Transform::<M> { pass: self, sums, frequencies, job });
-            });
-            if few {
-                parallel::for_each(sums.blocks(), |block| {
-                    self.isa.dispatch(WholeBlock::<M> { pass: self, sums, frequencies, block });
+        let room = |groups: usize| SHARED_NUMBERS / (numbers * groups);
+        let few = tiling.groups * tiling.lanes <= FEW_TILES && inputs + outputs <= room(tiling.groups);
+        let most = room(inputs.min(SLICE) + sums.outputs()).clamp(1, tiling.groups);
+        let slice = if few {
+            inputs
+        } else {
+            let slice = room(most).saturating_sub(sums.outputs()).min(SLICE_NUMBERS / outputs).max(CHANNELS);
+            inputs.div_ceil(inputs.div_ceil(slice)).next_multiple_of(CHANNELS)
+        };
+        let largest = Sums::new(tiling, 0..slice.min(inputs));
+        let input_stride = |sums: &Sums, count| Spectrum::new(&sums.slice(), count, tiling.lanes, PANEL).stride;
+        let gradient_stride = spread(sums.outputs() * most * tiling.lanes);
+        let mut input = Scratch::new(tiling.frequencies() * input_stride(&largest, most));
+        let mut gradient = Scratch::new(tiling.frequencies() * gradient_stride);
+        let mut all = Scratch::new(if few { 0 } else { largest.len() });
+        let (input, gradient, all) = (Shared::new(&mut input), Shared::new(&mut gradient), Shared::new(&mut all));
+        for start in (0..inputs).step_by(slice) {
+            let sums = Sums::new(tiling, start..inputs.min(start + slice));
+            for first in (0..tiling.groups).step_by(most) {
+                let count = most.min(tiling.groups - first);
+                let input_stride = input_stride(&sums, count);
+                let frequencies = Frequencies { first, count, input_stride, gradient_stride, input, gradient };
+                // The gradient of all tiles serves the next slices too.
+                let transforms = if start > 0 && count == tiling.groups { 1 } else { 2 };
+                parallel::for_each(transforms * TRANSFORM_JOBS, |job| {
+                    self.isa.dispatch(Transform::<M> { pass: self, sums, frequencies, job });
                 });
-                return;
+                if few {
+                    parallel::for_each(sums.blocks(), |block| {
+                        self.isa.dispatch(WholeBlock::<M> { pass: self, sums, frequencies, block });
+                    });
+                    return;
+                }
+                parallel::for_each(tiling.frequencies(), |f| {
+                    self.isa.dispatch(Frequency { sums, frequencies, f, all });
+                });
             }
-            parallel::for_each(tiling.frequencies(), |f| {
-                self.isa.dispatch(Frequency { sums, frequencies, f, all });
+            parallel::for_each(sums.blocks(), |block| {
+                self.isa.dispatch(Finish::<M> { pass: self, sums, block, sources: all, count: 1 });
             });
         }
-        parallel::for_each(sums.blocks(), |block| {
-            self.isa.dispatch(Finish::<M> { pass: self, sums, block, sources: all, count: 1 });
-        });
     }
 }
 
-/// Where the sums lie: `[block][frequency][input channel of the block][2 · LANES output channels]`.
+/// Where the sums of a slice of the input channels lie:
+/// `[block][frequency][input channel of the block][2 · LANES output channels]`.
 #[derive(Clone, Copy)]
 struct Sums {
+    /// The first input channel, and how many.
+    start: usize,
     input_channels: usize,
     input_blocks: usize,
     output_blocks: usize,
@@ -117,13 +143,14 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(tiling: &Tiling) -> Self {
+    fn new(tiling: &Tiling, inputs: Range<usize>) -> Self {
         let row = VECTORS * tiling.lanes;
         // One cache line more keeps frequencies from sharing the same few cache sets.
         let frequency = CHANNELS * row + 16;
         Sums {
-            input_channels: tiling.planes.input_channels,
-            input_blocks: tiling.planes.input_channels.div_ceil(CHANNELS),
+            start: inputs.start,
+            input_channels: inputs.len(),
+            input_blocks: inputs.len().div_ceil(CHANNELS),
             output_blocks: tiling.planes.output_channels.div_ceil(row),
             row,
             frequency,
@@ -148,7 +175,12 @@ impl Sums {
         self.output_blocks * self.row
     }
 
-    /// The block of output channels, and the first input channel.
+    /// The slice with the channels that fill its last register tile.
+    fn slice(&self) -> Range<usize> {
+        self.start..self.start + self.channels()
+    }
+
+    /// The block of output channels, and the first input channel of the slice.
     fn place(&self, block: usize) -> (usize, usize) {
         (block / self.input_blocks, block % self.input_blocks * CHANNELS)
     }
@@ -184,14 +216,15 @@ impl<const M: usize> Kernel for Part<'_, M> {
         let (start, end) = (cut(self.part), cut(self.part + 1));
         let target = self.parts.pointer(self.part * sums.len());
         let gradient_stride = spread(sums.outputs() * self.groups * S::LANES);
-        let input_stride = Spectrum::new(&(0..sums.channels()), self.groups, S::LANES, PANEL).stride;
+        let input_stride = Spectrum::new(&sums.slice(), self.groups, S::LANES, PANEL).stride;
         let mut staging = Scratch::new(staging_len(tiling, self.groups));
         let mut input = Scratch::new(tiling.frequencies() * input_stride);
         let mut gradient = Scratch::new(tiling.frequencies() * gradient_stride);
         let (input, gradient) = (input.as_mut_ptr(), gradient.as_mut_ptr());
         for first in (start..end).step_by(self.groups) {
             let block = tiling.block(first, self.groups.min(end - first));
-            let spectrum = Spectrum::new(&(0..sums.channels()), block.groups, S::LANES, PANEL);
+            let spectrum = Spectrum::new(&sums.slice(), block.groups, S::LANES, PANEL);
+            let panels: Vec<_> = panels(block.groups, PANEL).collect();
             let (channels, outputs) = (0..tiling.planes.input_channels, 0..sums.outputs() / S::LANES);
             // SAFETY: the buffers have the sizes that the layouts say; this job alone writes its part of the sums.
             unsafe {
@@ -202,7 +235,7 @@ impl<const M: usize> Kernel for Part<'_, M> {
                         let input = input.add(f * spectrum.stride);
                         let gradient = gradient.add(f * gradient_stride);
                         let target = target.add(index * sums.block + f * sums.frequency);
-                        add_products(s, sums, index, input, gradient, block.groups, target, first == start);
+                        add_products(s, sums, index, input, gradient, (&panels, block.groups), target, first == start);
                     }
                 }
             }
@@ -252,9 +285,10 @@ impl<const M: usize> Kernel for Transform<'_, M> {
         // SAFETY: the buffers have the sizes that the layouts say, and every job writes other channels.
         unsafe {
             if self.job < TRANSFORM_JOBS {
-                let spectrum = Spectrum::new(&(0..self.sums.channels()), block.groups, S::LANES, PANEL);
+                let spectrum = Spectrum::new(&self.sums.slice(), block.groups, S::LANES, PANEL);
                 let mut staging = Scratch::new(staging_len(tiling, block.groups));
-                let (channels, target) = (cut(tiling.planes.input_channels), frequencies.input.pointer(0));
+                let (start, share) = (self.sums.start, cut(self.sums.input_channels));
+                let (channels, target) = (start + share.start..start + share.end, frequencies.input.pointer(0));
                 transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, target);
             } else {
                 let (vectors, target) = (cut(self.sums.outputs() / S::LANES), frequencies.gradient.pointer(0));
@@ -278,12 +312,17 @@ impl Kernel for Frequency<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Frequency { sums, frequencies, f, all } = &self;
+        let count = frequencies.count;
         let input = frequencies.input.pointer(f * frequencies.input_stride);
         let gradient = frequencies.gradient.pointer(f * frequencies.gradient_stride);
-        for block in 0..sums.blocks() {
-            let target = all.pointer(block * sums.block + f * sums.frequency);
-            // SAFETY: the frequencies were written before; this job alone writes the sums of this one.
-            unsafe { add_products(s, sums, block, input, gradient, frequencies.count, target, frequencies.first == 0) };
+        let panels: Vec<_> = panels(count, PANEL).collect();
+        for (index, panels) in panels.chunks(PANELS).enumerate() {
+            let begin = frequencies.first == 0 && index == 0;
+            for block in 0..sums.blocks() {
+                let target = all.pointer(block * sums.block + f * sums.frequency);
+                // SAFETY: the frequencies were written before; this job alone writes the sums of this one.
+                unsafe { add_products(s, sums, block, input, gradient, (panels, count), target, begin) };
+            }
         }
     }
 }
@@ -304,20 +343,21 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
         let (sums, frequencies) = (&self.sums, &self.frequencies);
         let mut target = Scratch::new(sums.block);
         let target = target.as_mut_ptr();
+        let panels: Vec<_> = panels(frequencies.count, PANEL).collect();
         // SAFETY: the frequencies were written before; this job alone writes the gradients of this block.
         unsafe {
             for f in 0..self.pass.tiling.frequencies() {
                 let input = frequencies.input.pointer(f * frequencies.input_stride);
                 let gradient = frequencies.gradient.pointer(f * frequencies.gradient_stride);
                 let target = target.add(f * sums.frequency);
-                add_products(s, sums, self.block, input, gradient, frequencies.count, target, true);
+                add_products(s, sums, self.block, input, gradient, (&panels, frequencies.count), target, true);
             }
             transform_sums::<S, M>(s, &self.pass, sums, self.block, target, 1);
         }
     }
 }
 
-/// The products of one frequency for one block of channels, summed over the tiles of `groups` groups in order.
+/// The products of one frequency for one block of channels, summed over some panels of all `groups` groups in order.
 ///
 /// # Safety
 /// The pointers are valid for the frequency of all channels, the target for the frequency of the block's sums.
@@ -328,7 +368,7 @@ unsafe fn add_products<S: Simd>(
     block: usize,
     input: *const f32,
     gradient: *const f32,
-    groups: usize,
+    (panels, groups): (&[(usize, usize)], usize),
     target: *mut f32,
     begin: bool,
 ) {
@@ -341,10 +381,10 @@ unsafe fn add_products<S: Simd>(
         while row < rows {
             let target = target.add(row * sums.row);
             if S::REGISTERS >= 32 {
-                register_tile::<S, 8>(s, sums.channels(), first + row, input, gradient, groups, target, begin);
+                register_tile::<S, 8>(s, sums.channels(), first + row, input, gradient, panels, target, begin);
                 row += 8;
             } else {
-                register_tile::<S, 4>(s, sums.channels(), first + row, input, gradient, groups, target, begin);
+                register_tile::<S, 4>(s, sums.channels(), first + row, input, gradient, panels, target, begin);
                 row += 4;
             }
         }
@@ -359,16 +399,17 @@ unsafe fn register_tile<S: Simd, const R: usize>(
     channels: usize,
     first: usize,
     input: *const f32,
-    mut gradient: *const f32,
-    groups: usize,
+    gradient: *const f32,
+    panels: &[(usize, usize)],
     target: *mut f32,
     begin: bool,
 ) {
     let mut sums = [[s.zero(); VECTORS]; R];
     // SAFETY: the caller's promise.
     unsafe {
-        for (start, width) in panels(groups, PANEL) {
+        for &(start, width) in panels {
             let tiles = width * S::LANES;
+            let mut gradient = gradient.add(start * S::LANES * VECTORS * S::LANES);
             let input = input.add(start * channels * S::LANES + first * tiles);
             for tile in 0..tiles {
                 let mut y = [s.zero(); VECTORS];
@@ -409,7 +450,7 @@ unsafe fn transform_sums<S: Simd, const M: usize>(
     let planes = &pass.tiling.planes;
     let (alpha, lanes) = (points(M), S::LANES);
     let (outer, first) = sums.place(block);
-    let channels = CHANNELS.min(planes.input_channels - first);
+    let channels = CHANNELS.min(sums.input_channels - first);
     // The taps of the block's filters: a row of output channels for every tap of every input channel.
     let mut taps = [0.0f32; CHANNELS * 9 * VECTORS * MAX_LANES];
     for channel in 0..channels {
@@ -454,7 +495,7 @@ unsafe fn transform_sums<S: Simd, const M: usize>(
                 let source = taps[(row * VECTORS + vector) * lanes..].as_ptr();
                 s.transpose(source, sums.row, rows, outputs, filters.as_mut_ptr(), MAX_LANES);
                 for o in 0..outputs {
-                    let target = ((output + o) * planes.input_channels + first) * 9 + row;
+                    let target = ((output + o) * planes.input_channels + sums.start + first) * 9 + row;
                     let v = s.load(filters.as_ptr().add(o * MAX_LANES));
                     s.store_partial(pass.grad_weights.pointer(target), rows, v);
                 }
