@@ -136,3 +136,44 @@ impl std::fmt::Display for Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str, steps: [u64; 5]) -> [f64; 5] {
+        let schedule: Schedule = text.parse().unwrap();
+        steps.map(|step| (schedule.factor(step, 1000) * 1e6).round() / 1e6)
+    }
+
+    #[test]
+    fn schedules_have_the_values_of_their_formulas() {
+        assert_eq!(at("constant", [0, 1, 500, 999, 1000]), [1.0; 5]);
+        // (1 - t)^0.9
+        assert_eq!(at("poly=0.9", [0, 100, 500, 900, 1000]), [1.0, 0.909533, 0.535887, 0.125893, 0.0]);
+        assert_eq!(at("piecewise", [0, 499, 500, 749, 750]), [1.0, 1.0, 0.1, 0.1, 0.01]);
+        assert_eq!(at("piecewise=0.4,0.8,0.9", [399, 400, 799, 800, 900]), [1.0, 0.1, 0.1, 0.01, 0.001]);
+        // A rise over 25 steps that ends at the full rate, then (1 + cos) / 2 of what is left.
+        assert_eq!(at("cosine=0.025", [0, 9, 24, 25, 1000]), [0.04, 0.4, 1.0, 1.0, 0.0]);
+        assert_eq!(at("cosine", [0, 250, 500, 750, 1000]), [1.0, 0.853553, 0.5, 0.146447, 0.0]);
+        assert_eq!(at("cyclic=0.4", [0, 199, 399, 400, 700]), [0.0025, 0.5, 1.0, 1.0, 0.5]);
+    }
+
+    #[test]
+    fn a_schedule_that_makes_no_sense_is_refused_with_what_was_found() {
+        for (text, found) in [
+            ("poly=-1", "-1"),
+            ("poly=1,2", "2 numbers"),
+            ("piecewise=0.8,0.4", "[0.8, 0.4]"),
+            ("piecewise=1.5", "[1.5]"),
+            ("cosine=1", "1"),
+            ("cyclic=0", "0"),
+            ("constant=1", "constant=1"),
+            ("linear", "linear"),
+            ("poly=x", "'x'"),
+        ] {
+            let message = text.parse::<Schedule>().unwrap_err();
+            assert!(message.contains(found), "{text}: {message}");
+        }
+    }
+}

@@ -442,11 +442,13 @@ impl<'a> Trainer<'a> {
         };
 
         let (terms, meter) = (&mut self.pipeline.terms, &mut self.state.meter);
+        let mut observers = &mut self.pipeline.prepare[..];
         let mut elsewhere: Option<Box<dyn Network>> = None;
         for Named { name, stage } in &mut self.pipeline.weights {
             let from = elsewhere.as_deref().unwrap_or(moment.network);
             let mut look = |network: &dyn Network| {
-                let passed = pass_all(network, &views, &mut [], terms, &moment, meter, &failed)?;
+                let passed =
+                    pass_all(network, &mut views, std::mem::take(&mut observers), terms, &moment, meter, &failed)?;
                 Ok(network.gradients(&passed.gradients))
             };
             let chosen = stage.choose(from, &mut look, &moment).map_err(|error| failed.of(name, error))?;
@@ -457,8 +459,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let network = elsewhere.as_deref().unwrap_or(moment.network);
-        let observers = &mut self.pipeline.prepare;
-        let passed = pass_all(network, &views, observers, terms, &moment, meter, &failed)?;
+        let passed = pass_all(network, &mut views, observers, terms, &moment, meter, &failed)?;
         let at_images = leaf.and_then(|leaf| leaf.grad(&passed.gradients));
         let updates = network.collect(passed.gradients);
         meter.add_attacks(moment.passes());
@@ -657,10 +658,11 @@ struct Passed {
 }
 
 /// A pass of every view at the network's weights, the sum of the terms, and its gradients. Equal for equal arguments, dropout
-/// included. `observers` look at the passes first; where the gradient is only looked for, there are none.
+/// included. `observers` look at the passes before the terms do. What they say that samples count is kept in the views: only the first
+/// pass of a step has observers, and every pass of it has the same loss.
 fn pass_all(
     network: &dyn Network,
-    views: &[View],
+    views: &mut [View],
     observers: &mut [Named<dyn Prepare>],
     terms: &mut [Named<dyn Term>],
     moment: &Moment<'_>,
@@ -680,6 +682,9 @@ fn pass_all(
     }
     for named in observers {
         named.stage.observe(&mut passes, moment).map_err(|error| failed.of(&named.name, error))?;
+    }
+    for (view, pass) in views.iter_mut().zip(&passes) {
+        view.batch.targets = pass.view.batch.targets.clone();
     }
     let mut sum: Option<Tensor<1>> = None;
     for named in terms {

@@ -157,7 +157,28 @@ fn speed_has_the_keys_of_the_script_it_is_compared_with() {
 #[test]
 fn a_recipe_is_explained_in_words() {
     let lab = Lab::new();
-    assert!(lab.run(&["train", "--recipe", "segpgd3-at", "--explain"]).good().contains("segpgd"));
+    let words = lab.run(&["train", "--recipe", "segpgd3-at", "--explain"]).good();
+    assert!(words.contains("segpgd (3 steps"), "{words}");
+    assert_eq!(lab.run(&["train", "--explain", "segpgd3-at"]).good(), words);
+    lab.run(&["train", "--explain", "segpdg3-at"]).bad(&["segpdg3-at"]);
+}
+
+#[test]
+fn every_recipe_of_the_list_can_be_explained_and_its_options_set_however_deep_they_are() {
+    let lab = Lab::new();
+    let list = lab.run(&["train", "--list"]).good();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for name in ["trades", "awp-at", "cutmix-ema", "iat", "oat", "rlat", "free-at", "adaptive-at", "augrmix-at", "ima"]
+    {
+        assert!(names.contains(&name), "{name} in {list}");
+    }
+    for name in names.iter().filter(|name| !name.contains('[')) {
+        assert!(lab.run(&["train", "--explain", name]).good().contains("passes per image and step"), "{name}");
+    }
+    let deep = ["train", "--explain", "adaptive-at", "--option", "inner-max.attack.steps=7", "--option"];
+    let words = lab.run(&[&deep[..], &["inner-max.epsilon_schedule.every=3"]].concat()).good();
+    assert!(words.contains("7 steps") && words.contains("7 backward to the input"), "{words}");
+    lab.run(&[&deep[..], &["inner-max.epsilon_schedule.evry=3"]].concat()).bad(&["evry"]);
 }
 
 #[test]

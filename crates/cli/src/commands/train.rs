@@ -120,9 +120,9 @@ pub struct Train {
     /// Threads that read and augment images
     #[arg(long, default_value_t = 1, value_name = "N")]
     workers: usize,
-    /// Say what a step of the recipe does, then stop
-    #[arg(long)]
-    explain: bool,
+    /// Say what a step of the recipe does, then stop; RECIPE here is as good as --recipe
+    #[arg(long, value_name = "RECIPE", num_args = 0..=1)]
+    explain: Option<Option<String>>,
     /// Print a JSON summary at the end, and no progress
     #[arg(long)]
     json: bool,
@@ -142,11 +142,12 @@ impl Train {
                 "ATTACK[STEPS]-at[-full]"
             )?);
         }
-        let mut recipe = Recipe::find(&self.recipe)?;
+        let explained = self.explain.as_ref().and_then(Option::as_deref);
+        let mut recipe = Recipe::find(explained.unwrap_or(&self.recipe))?;
         for option in &self.stage_options {
             recipe.set(&option.name, &option.value)?;
         }
-        if self.explain {
+        if self.explain.is_some() {
             return Ok(write!(out, "{}", recipe.explain()?)?);
         }
         let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));

@@ -7,7 +7,7 @@ use fireproof_attacks::AttackConfig;
 use fireproof_datasets::{Class, Dataset, Image, Mask, Sample, Split, batch};
 use fireproof_defenses::{
     BEST, CHECKPOINT, Checkpoint, Error, Recipe, Schedule, TrainConfig,
-    stage::{BATCH, Dawn, Describe, Hook, Moment, Pass, Stage, View, registered},
+    stage::{BATCH, Dawn, Describe, Hook, Moment, Options, Pass, Prepare, Stage, StageEntry, View, parse, registered},
     stages::{CrossEntropy, Ema, landscape},
     train,
 };
@@ -230,14 +230,54 @@ fn awp_moves_each_weight_tensor_by_its_share_uphill_and_nothing_else() {
     }
 }
 
+/// What a user's own stage may say: half of the samples count nothing.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct CountHalf {}
+
+const HALF: [f32; 8] = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
+
+inventory::submit! {
+    StageEntry { name: "count-half", about: "for tests", build: |given| {
+        Ok(Stage::Prepare(Box::new(parse::<CountHalf>(given)?)))
+    } }
+}
+
+impl Describe for CountHalf {
+    fn explain(&self) -> String {
+        "half of the samples count nothing".into()
+    }
+    fn options(&self) -> Options {
+        Options::new()
+    }
+}
+
+impl Prepare for CountHalf {
+    fn prepare(&mut self, _: &mut Vec<View>, _: &Moment<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+    fn observe(&mut self, passes: &mut [Pass], _: &Moment<'_>) -> Result<(), Error> {
+        passes[0].weigh(&HALF);
+        Ok(())
+    }
+}
+
 #[test]
 fn a_step_of_awp_is_the_step_along_the_gradient_taken_elsewhere() {
+    awp_by_hand("", None);
+}
+
+#[test]
+fn awp_looks_at_the_loss_as_earlier_stages_have_weighted_it() {
+    awp_by_hand("[[stages]]\nstage = 'count-half'\n", Some(&HALF));
+}
+
+fn awp_by_hand(before: &str, weights: Option<&[f32]>) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = TrainConfig { epochs: 1, batch_size: 8, ..short("standard") };
     config.optimizer.weight_decay = 0.0;
     config.schedule = Schedule::Constant;
-    config.recipe =
-        Recipe::from_toml("name = 'awp'\n[[stages]]\nstage = 'cross-entropy'\n[[stages]]\nstage = 'awp'").unwrap();
+    let awp = "[[stages]]\nstage = 'cross-entropy'\n[[stages]]\nstage = 'awp'\ngamma = 0.1";
+    config.recipe = Recipe::from_toml(&format!("name = 'awp'\n{before}{awp}")).unwrap();
     let (_, trained) = run(&config, folder.path(), &silent()).unwrap();
 
     // The same by hand: one batch of all eight images, in the order of the loader.
@@ -250,12 +290,13 @@ fn a_step_of_awp_is_the_step_along_the_gradient_taken_elsewhere() {
     .unwrap();
     let samples = order.next().unwrap().unwrap().samples;
     let batch = batch(&samples, &Device::flex()).unwrap();
-    let Stage::Weights(mut awp) = stage("awp", serde_json::json!({})) else { panic!() };
+    let Stage::Weights(mut awp) = stage("awp", serde_json::json!({ "gamma": 0.1 })) else { panic!() };
     let Stage::Term(mut term) = stage("cross-entropy", serde_json::json!({})) else { panic!() };
     let moment = Moment::new(&*start, 0, 1, 0, 7);
     let mut gradients = |n: &dyn Network| {
         let output = n.forward(batch.images.clone(), &mut Taps::train());
-        let passes = [Pass { view: View::new(BATCH, batch.clone()), output }];
+        let mut passes = [Pass { view: View::new(BATCH, batch.clone()), output }];
+        weights.into_iter().for_each(|weights| passes[0].weigh(weights));
         Ok(n.gradients(&term.loss(&passes, &moment)?.backward()))
     };
     let chosen = awp.choose(&*start, &mut gradients, &moment).unwrap().unwrap();
