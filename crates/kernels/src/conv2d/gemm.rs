@@ -214,15 +214,7 @@ struct Run {
 impl Area {
     /// `None` where the tap meets nothing but padding.
     fn new(stencil: &Stencil, tap: Tap, start: [usize; 2], size: [usize; 2], lanes: usize) -> Option<Self> {
-        let [rows, columns]: [Range<usize>; 2] = [0, 1].map(|a| {
-            // Grid points `q` with `0 <= q · step + offset < size` of the input.
-            let step = stencil.in_stride[a] as isize;
-            let first = |edge: isize| {
-                let q = (edge - tap.offset[a] + step - 1).div_euclid(step);
-                q.clamp(start[a] as isize, (start[a] + size[a]) as isize) as usize
-            };
-            first(0)..first(stencil.in_size[a] as isize)
-        });
+        let [rows, columns] = [0, 1].map(|a| tap.inside(stencil, a, start[a]..start[a] + size[a]));
         if rows.is_empty() || columns.is_empty() {
             return None;
         }

@@ -1,6 +1,7 @@
 //! One description for the forward pass and the input gradient.
 
 use super::Conv2dShape;
+use std::ops::Range;
 
 /// A sum over taps on a grid: for every grid point `q` and every output phase `p`,
 /// `target[q · out_stride + p] = Σ weight[tap] · source[q · in_stride + offset(tap)]`.
@@ -32,6 +33,18 @@ pub(super) struct Stencil {
 pub(super) struct Tap {
     pub offset: [isize; 2],
     pub weight: usize,
+}
+
+impl Tap {
+    /// The grid points of an axis, among some, where the tap meets the input: `0 <= q · stride + offset < size`.
+    pub fn inside(&self, stencil: &Stencil, axis: usize, points: Range<usize>) -> Range<usize> {
+        let step = stencil.in_stride[axis] as isize;
+        let first = |edge: usize| {
+            let q = (edge as isize - self.offset[axis] + step - 1).div_euclid(step);
+            q.clamp(points.start as isize, points.end as isize) as usize
+        };
+        first(0)..first(stencil.in_size[axis])
+    }
 }
 
 impl Stencil {

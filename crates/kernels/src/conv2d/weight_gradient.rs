@@ -2,12 +2,16 @@
 //!
 //! Vectors run over output channels, so the output's gradient is transposed to `[channels / width][point][width]` first;
 //! every point then adds one broadcast input per (input channel, tap) to accumulators in registers.
+//!
+//! Taps far apart are summed one by one where that leaves out many products with padding.
 
+use super::gemm;
 use super::stencil::{Stencil, Tap};
 use super::tile::Tile;
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
+use std::ops::Range;
 
 /// Points between two additions to the accumulators in memory: their gradients stay in L1.
 const POINTS_IN_L1: usize = 256;
@@ -38,14 +42,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<S: Simd>(stencil: &Stencil) -> Self {
+    fn new<S: Simd>(stencil: &Stencil, window: &Window) -> Self {
         let taps = stencil.phases[0].len();
         let width = 2 * S::LANES;
         let (channels, inputs, points) = if taps > 1 { (64, 32, 1024) } else { (128, 128, 512) };
         let balanced = |all: usize, part: usize| all.div_ceil(all.div_ceil(part));
         let out_chunk = balanced(stencil.out_channels.div_ceil(width), channels / width) * width;
         let in_chunk = balanced(stencil.in_channels, inputs);
-        let [rows, columns] = stencil.grid;
+        let [rows, columns] = window.size();
         let tile = [balanced(rows, (points / columns).max(1)), balanced(columns, 2 * points)];
         let tiles = [rows.div_ceil(tile[0]), columns.div_ceil(tile[1])];
         let (out_chunks, in_chunks) =
@@ -57,23 +61,55 @@ impl Plan {
     }
 }
 
+/// The grid points that are summed over.
+#[derive(Clone, Debug)]
+struct Window([Range<usize>; 2]);
+
+impl Window {
+    fn whole(stencil: &Stencil) -> Self {
+        Window(stencil.grid.map(|size| 0..size))
+    }
+
+    /// Those where a tap meets the input.
+    fn of_tap(stencil: &Stencil, tap: Tap) -> Self {
+        Window([0, 1].map(|a| tap.inside(stencil, a, 0..stencil.grid[a])))
+    }
+
+    fn size(&self) -> [usize; 2] {
+        [self.0[0].len(), self.0[1].len()]
+    }
+
+    fn points(&self) -> usize {
+        self.size().iter().product()
+    }
+}
+
 /// Every number of `grad` is written.
 pub(super) fn run(stencil: &Stencil, x: &[f32], grad_out: &[f32], grad: &mut [f32]) {
     let isa = Isa::current();
-    if stencil.phases[0].len() < stencil.kernel_taps {
+    let taps = || stencil.phases[0].iter().map(|&tap| (tap, Window::of_tap(stencil, tap))).filter(|t| t.1.points() > 0);
+    if taps().count() < stencil.kernel_taps {
         grad.fill(0.0);
     }
-    if !stencil.phases[0].is_empty() {
-        isa.dispatch(Start { isa, stencil, x, grad_out, grad });
+    let grad = Shared::new(grad);
+    let start = |stencil: &Stencil, window: Window| isa.dispatch(Start { isa, stencil, window, x, grad_out, grad });
+    let inside: usize = taps().map(|(_, window)| window.points()).sum();
+    let whole = Window::whole(stencil);
+    // Each tap alone costs another copy of the input and the gradient.
+    if gemm::suits(stencil) && 4 * inside < 3 * stencil.phases[0].len() * whole.points() {
+        taps().for_each(|(tap, window)| start(&Stencil { phases: vec![vec![tap]], ..stencil.clone() }, window));
+    } else if inside > 0 {
+        start(stencil, whole);
     }
 }
 
 struct Start<'a> {
     isa: Isa,
     stencil: &'a Stencil,
+    window: Window,
     x: &'a [f32],
     grad_out: &'a [f32],
-    grad: &'a mut [f32],
+    grad: Shared<'a, f32>,
 }
 
 impl Kernel for Start<'_> {
@@ -81,16 +117,16 @@ impl Kernel for Start<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Start { isa, stencil, x, grad_out, grad } = self;
-        let plan = Plan::new::<S>(stencil);
+        let Start { isa, stencil, window, x, grad_out, grad } = self;
+        let (plan, window) = (Plan::new::<S>(stencil, &window), &window);
         let taps = &stencil.phases[0];
         let layout = Tile::new(plan.tile, stencil.in_stride, taps.iter().copied(), S::LANES, false);
         let parts = stencil.groups * plan.out_chunks * plan.in_chunks;
         let mut sums = Scratch::new(parts * plan.ranges * plan.sums);
         parallel::for_each_chunk(&mut sums, plan.sums, |index, sums| {
-            isa.dispatch(Job { stencil, plan: &plan, layout: &layout, x, grad_out, sums, index });
+            isa.dispatch(Job { stencil, window, plan: &plan, layout: &layout, x, grad_out, sums, index });
         });
-        let (sums, grad) = (&sums[..], Shared::new(grad));
+        let sums = &sums[..];
         parallel::for_each(parts, |index| isa.dispatch(Finish { stencil, plan: &plan, sums, grad, index }));
     }
 }
@@ -117,6 +153,7 @@ impl Part {
 /// The sums of one part of the weights over one range of tiles.
 struct Job<'a> {
     stencil: &'a Stencil,
+    window: &'a Window,
     plan: &'a Plan,
     layout: &'a Tile,
     x: &'a [f32],
@@ -130,7 +167,7 @@ impl Kernel for Job<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Job { stencil, plan, layout, x, grad_out, sums, index } = self;
+        let Job { stencil, window, plan, layout, x, grad_out, sums, index } = self;
         let (part, range) = (Part::new(stencil, plan, index / plan.ranges), index % plan.ranges);
         let taps: &[Tap] = &stencil.phases[0];
         let width = 2 * S::LANES;
@@ -151,8 +188,8 @@ impl Kernel for Job<'_> {
         for t in all * range / plan.ranges..all * (range + 1) / plan.ranges {
             let (t, column) = (t / plan.tiles[1], t % plan.tiles[1]);
             let (image, row) = (t / plan.tiles[0], t % plan.tiles[0]);
-            let start = [row * plan.tile[0], column * plan.tile[1]];
-            let size = [0, 1].map(|a| plan.tile[a].min(stencil.grid[a] - start[a]));
+            let start = [window.0[0].start + row * plan.tile[0], window.0[1].start + column * plan.tile[1]];
+            let size = [0, 1].map(|a| plan.tile[a].min(window.0[a].end - start[a]));
             let points = size[0] * size[1];
 
             let first = (image * stencil.groups + part.group) * stencil.in_channels + part.first_in;
