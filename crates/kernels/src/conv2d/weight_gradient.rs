@@ -14,7 +14,7 @@ use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 use std::ops::Range;
 
 /// Points between two additions to the accumulators in memory: their gradients stay in L1.
-const POINTS_IN_L1: usize = 256;
+const POINTS_IN_L1: usize = 128;
 /// Jobs to cut a layer into where its sums over the points must be split for it.
 const JOBS: usize = 32;
 /// Rows (input channel, tap) of a register tile with 32 and with 16 vector registers, two vectors each.
@@ -328,6 +328,10 @@ impl Kernel for Finish<'_> {
         let width = 2 * S::LANES;
         let stride = rows.next_multiple_of(register_rows::<S>());
         let sums = &sums[index * plan.ranges * plan.sums..][..plan.ranges * plan.sums];
+        // Where the rows lie among the gradients of an output channel.
+        let places: Vec<usize> = (0..rows)
+            .map(|row| (part.first_in + row / taps.len()) * stencil.kernel_taps + taps[row % taps.len()].weight)
+            .collect();
         let mut added = [0.0f32; MAX_LANES * MAX_LANES];
         let mut turned = [0.0f32; MAX_LANES * MAX_LANES];
         for channel in (0..part.outputs).step_by(S::LANES) {
@@ -347,13 +351,21 @@ impl Kernel for Finish<'_> {
                 }
                 // SAFETY: both arrays hold `LANES` rows of `LANES` numbers.
                 unsafe { s.transpose(added.as_ptr(), S::LANES, count, channels, turned.as_mut_ptr(), S::LANES) };
+                let places = &places[row..][..count];
                 for c in 0..channels {
                     let output = part.group * stencil.out_channels + part.first_out + channel + c;
-                    for r in 0..count {
-                        let (input, tap) = (part.first_in + (row + r) / taps.len(), taps[(row + r) % taps.len()]);
-                        let at = (output * stencil.in_channels + input) * stencil.kernel_taps + tap.weight;
-                        // SAFETY: parts do not overlap, so no other job writes this number.
-                        unsafe { *grad.pointer(at) = turned[c * S::LANES + r] };
+                    let output = output * stencil.in_channels * stencil.kernel_taps;
+                    let from = &turned[c * S::LANES..][..S::LANES];
+                    // SAFETY: parts do not overlap, so no other job writes these numbers, which lie side by side where a
+                    // kernel has one tap.
+                    unsafe {
+                        if stencil.kernel_taps == 1 {
+                            s.store_partial(grad.pointer(output + places[0]), count, s.load(from.as_ptr()));
+                        } else {
+                            for (place, x) in places.iter().zip(from) {
+                                *grad.pointer(output + place) = *x;
+                            }
+                        }
                     }
                 }
             }
