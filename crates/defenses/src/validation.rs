@@ -4,7 +4,7 @@ use fireproof_attacks::{Attack, Context};
 use fireproof_datasets::{Dataset, Sample, batch};
 use fireproof_metrics::Confusion;
 use fireproof_models::Network;
-use fireproof_tensor::{Batch, Passes, Victim, host};
+use fireproof_tensor::{Batch, Passes, Victim, host, ops::confusion};
 
 use crate::{Error, Result};
 
@@ -67,7 +67,6 @@ pub(crate) fn score(
 fn count_pixels(table: &mut Confusion, victim: &dyn Victim, batch: &Batch, passes: &mut Passes) -> Result<()> {
     let logits = victim.logits(batch.images.clone())?;
     *passes = *passes + Passes { forward: batch.len() as u64, backward: 0 };
-    let predictions = host::integers(logits.argmax(1));
-    let labels = host::integers(batch.targets.labels().clone());
-    Ok(table.add(&labels, &predictions)?)
+    let predictions = logits.argmax(1).reshape(batch.targets.dims());
+    Ok(table.add_tables(&host::integers(confusion(predictions, &batch.targets, table.classes())))?)
 }

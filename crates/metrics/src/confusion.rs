@@ -72,6 +72,34 @@ impl Confusion {
         Ok(())
     }
 
+    /// Adds tables that were counted elsewhere, for instance on a GPU: `counts` are any number of `[K, K + 1]` tables, row by row,
+    /// with the predictions outside the classes in the last column.
+    ///
+    /// ```
+    /// # use fireproof_metrics::Confusion;
+    /// let mut table = Confusion::new(1)?;
+    /// table.add_tables(&[3, 1, 2, 0])?;
+    /// assert_eq!((table.get(0, 0), table.other(0)), (5, 1));
+    /// # Ok::<(), fireproof_metrics::MetricError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MetricError::Merge`] when these are no whole tables, [`MetricError::Impossible`] when a count is negative; the table is
+    /// then unchanged.
+    pub fn add_tables(&mut self, counts: &[i32]) -> Result<(), MetricError> {
+        let size = self.counts.len();
+        if !counts.len().is_multiple_of(size) {
+            return Err(MetricError::Merge { what: "pairs of classes", found: counts.len() % size, expected: size });
+        }
+        if let Some(count) = counts.iter().find(|count| **count < 0) {
+            return Err(MetricError::Impossible(format!("a count of {count} pixels")));
+        }
+        for table in counts.chunks(size) {
+            self.counts.iter_mut().zip(table).for_each(|(sum, count)| *sum += u64::from(count.unsigned_abs()));
+        }
+        Ok(())
+    }
+
     /// Adds the pixels of `other`. Addition of integers: the order of merging never matters.
     ///
     /// # Errors
