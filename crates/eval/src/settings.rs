@@ -99,7 +99,8 @@ impl DataSettings {
             Selection::First(0) | Selection::AtMost(0) => return Err(Error::setting("--images", 0, "at least 1")),
             Selection::First(count) | Selection::AtMost(count) => Box::new(Subset::first(whole, *count)?),
             Selection::Named(file) => {
-                let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                let unread = |error| Error::file(file, format!("found {error}, expected one image's name a line"));
+                let text = std::fs::read_to_string(file).map_err(unread)?;
                 let names: Vec<String> =
                     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
                 if names.is_empty() {

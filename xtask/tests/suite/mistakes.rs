@@ -30,14 +30,18 @@ fn of_bench() {
     bench(&["--split", "tset"]).bad(&["`tset`", "test"]);
     bench(&["--size", "24"]).bad(&["--size", "24", "240x176"]);
     bench(&["--batch", "0"]).bad(&["--batch", "0"]);
-    bench(&["--frames", "missing.txt"]).bad(&["missing.txt"]);
+    bench(&["--frames", "missing.txt"]).bad(&["missing.txt", "expected one image's name a line"]);
     bench(&["--adversarial", "missing.safetensors"]).bad(&["missing.safetensors"]);
     bench(&["--attack-option", "cospgd.activation=sigmoid", "--attacks", "pgd"]).bad(&["cospgd.activation", "pgd"]);
     bench(&["--resume", "--weights", &good]).bad(&["twice", "each once"]);
     refused(&lab, &["bench", "--data", "camvid", "--weights", &good, "--out", "a"], &["camvid", "--root"]);
     refused(&lab, &["bench", "--data", "nowhere", "--weights", &good, "--out", "a"], &["`nowhere`", "camvid"]);
     refused(&lab, &["bench", "--data", &data, "--out", "a"], &["--weights"]);
-    refused(&lab, &["bench", "--data", &data, "--weights", "none.pth", "--out", "a"], &["none.pth"]);
+    refused(
+        &lab,
+        &["bench", "--data", &data, "--weights", "none.pth", "--out", "a"],
+        &["none.pth", "no such file", "expected"],
+    );
     fs::write(lab.path("text.safetensors"), "no weights").unwrap();
     refused(
         &lab,

@@ -1,7 +1,7 @@
 //! A weight file, opened: names and shapes are known, values are read on demand.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
@@ -49,7 +49,12 @@ const WRAPPERS: [&str; 4] = ["state_dict.", "model_state_dict.", "model_state.",
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let attributes = std::fs::metadata(path).map_err(Error::io(path))?;
+        let attributes = std::fs::metadata(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => {
+                Error::format(path, "no such file", "weights as safetensors or a PyTorch state dict")
+            }
+            _ => Error::io(path)(source),
+        })?;
         if !attributes.is_file() {
             return Err(Error::format(path, "not a file", "a weight file"));
         }
