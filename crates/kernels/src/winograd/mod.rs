@@ -30,7 +30,8 @@
 //!
 //! A block of up to 64 tiles is transformed (vertically straight from the image's rows, then horizontally in registers
 //! with one tile per lane), multiplied per frequency and transformed back while it lies in a core's second-level cache.
-//! Layers of few tiles are cut along channels and frequencies instead. Each output is the same sum in the same order
+//! Layers of few tiles or many channels are cut along channels and frequencies instead, in slices of the channels, so that
+//! their weights are read once. Each output is the same sum in the same order
 //! whatever the block, so an image's result depends neither on its batch nor on the number of threads.
 //!
 //! NaN and infinities reach every output that depends on them; they may spread over the tile.
