@@ -156,7 +156,8 @@ impl Subject {
 /// If the file cannot be read.
 pub fn digest(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+    let mut file = std::fs::File::open(path)
+        .map_err(|error| Error::file(path, format!("found {error}, expected a weights file")))?;
     std::io::copy(&mut file, &mut hash).map_err(|error| Error::file(path, error))?;
     Ok(hex(&hash.finalize()))
 }

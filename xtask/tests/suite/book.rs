@@ -11,13 +11,14 @@ use crate::lab::run_in;
 /// Files in which `.ci/attack-numbers` keeps what every attack did to the shipped models.
 const KEPT: [&str; 2] = ["ball", "search"];
 const MODELS: [&str; 2] = ["standard", "segpgd3-at"];
+const REMAKE: &str = "docs/results/attacks: run .ci/attack-numbers";
 const HEADING: &str = "## Our numbers\n\n";
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -131,7 +132,7 @@ fn table(names: &[&str], found: &BTreeMap<(String, String), Found>, link: impl F
 }
 
 /// Where in a page a text begins and ends: the section of our numbers, or the table after a line.
-fn replace(page: &str, path: &str, begin: &str, fresh: &str) -> String {
+pub fn replace(page: &str, path: &str, begin: &str, fresh: &str) -> String {
     let at = page.find(begin).unwrap_or_else(|| panic!("{path}: no '{}'", begin.trim())) + begin.len();
     let rest = &page[at..];
     let end = rest.find("\n\n").map_or(rest.len(), |end| end + 1);
@@ -139,11 +140,11 @@ fn replace(page: &str, path: &str, begin: &str, fresh: &str) -> String {
 }
 
 /// Compares a page with what it should be, or writes it where somebody asked for that.
-fn settle(path: &str, fresh: &str) {
+pub fn settle(path: &str, fresh: &str, remake: &str) {
     if std::env::var_os("FIREPROOF_WRITE").is_some() {
         fs::write(root().join(path), fresh).unwrap();
     }
-    assert!(read(path) == fresh, "{path} does not say what docs/results/attacks says: run .ci/attack-numbers");
+    assert!(read(path) == fresh, "{path} does not say what it is made of, {remake}");
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn every_attack_has_a_page_with_formula_source_defaults_use_and_our_numbers() {
             );
         }
         let numbers = table(&names, &found, |name| format!("`{name}`"));
-        settle(&path, &replace(&text, &path, HEADING, &numbers));
+        settle(&path, &replace(&text, &path, HEADING, &numbers), REMAKE);
         assert!(text.contains("(../results/attacks.md)"), "{path} does not say where its numbers come from");
     }
 }
@@ -184,5 +185,5 @@ fn one_page_of_results_holds_every_attack() {
     let rows: Vec<&str> = all.lines().skip(2).collect();
     let fresh = [&head[..], &[line], &rows].concat().join("\n") + "\n";
     let path = "docs/results/attacks.md";
-    settle(path, &replace(&read(path), path, "## Numbers\n\n", &fresh));
+    settle(path, &replace(&read(path), path, "## Numbers\n\n", &fresh), REMAKE);
 }

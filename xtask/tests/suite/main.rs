@@ -7,5 +7,7 @@ mod lab;
 mod medical;
 mod mistakes;
 mod new;
+mod results;
 mod shipped;
 mod single;
+mod svg;
