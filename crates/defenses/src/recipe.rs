@@ -110,16 +110,24 @@ pub fn recipes() -> Vec<(Recipe, &'static str)> {
 }
 
 /// The forms that [`Recipe::preset`] knows besides registered names.
-const PRESETS: &str = "'standard', 'nnunet', '{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
+const PRESETS: &str = "'{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
                        '{attack}{steps}-at-full' (all of it), 'ima', 'amat', 'ame', 'iaat', 'sat', 'fat', \
-                       'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', or the path of a .toml or .json file";
+                       'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', any of these with '-dice' (nnU-Net's loss instead of cross-entropy), or the path of a .toml or .json file";
 
 impl Recipe {
     /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with radius 8/255 and step size 0.01 (the SegPGD
     /// paper: 0.03 and 0.01).
     ///
     /// `{attack}{steps}-at` replaces the second half of each batch by its adversarial images, as the SegPGD paper does;
-    /// with `-full` all of it is replaced. Beside these forms there are the names that [`recipes`] lists.
+    /// with `-full` all of it is replaced. Beside these forms there are the names that [`recipes`] lists. `-dice` behind any
+    /// name puts Dice plus cross-entropy of each image in the place of cross-entropy: `ima-dice`, `segpgd3-at-full-dice`.
+    ///
+    /// ```
+    /// let recipe = fireproof_defenses::Recipe::preset("trades-dice")?;
+    /// let stages: Vec<_> = recipe.stages.iter().map(|stage| stage.stage.as_str()).collect();
+    /// assert_eq!(stages, ["inner-max", "dice-ce", "trades"]);
+    /// # Ok::<(), fireproof_defenses::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownRecipe`], or the attack's error for a name that is no attack.
@@ -132,16 +140,11 @@ impl Recipe {
             let names = registered.iter().map(|(recipe, _)| recipe.name.as_str()).collect::<Vec<_>>().join(", ");
             Error::UnknownRecipe { name: name.into(), expected: format!("one of {names}, or {PRESETS}") }
         };
-        let cross_entropy = stage("cross-entropy", crate::stage::options(&CrossEntropy::default()));
-        if name == "standard" {
-            return Ok(Self { name: name.into(), selection: None, guard: None, stages: vec![cross_entropy] });
-        }
         if let Some(recipe) = presets::find(name) {
             return Ok(recipe);
         }
-        if name == "nnunet" {
-            let dice = stage("dice-ce", crate::stage::options(&DiceCe::default()));
-            return Ok(Self { name: name.into(), selection: None, guard: None, stages: vec![dice] });
+        if let Some(plain) = name.strip_suffix("-dice") {
+            return Self::preset(plain).map_err(|_| unknown())?.with_dice(name);
         }
         let (attacked, share) = match name.strip_suffix("-at-full") {
             Some(attacked) => (attacked, 1.0),
@@ -154,7 +157,31 @@ impl Recipe {
         }
         let inner = InnerMax::new(attack.clone(), share, None)?;
         let inner = stage("inner-max", crate::stage::options(&inner));
+        let cross_entropy = stage("cross-entropy", crate::stage::options(&CrossEntropy::default()));
         Ok(Self { name: name.into(), selection: Some(attack), guard: None, stages: vec![inner, cross_entropy] })
+    }
+
+    /// The same with nnU-Net's loss of each image in the place of every cross-entropy.
+    fn with_dice(mut self, name: &str) -> Result<Self> {
+        self.name = name.into();
+        let mut changed = 0;
+        for term in self.stages.iter_mut().filter(|stage| stage.stage == "cross-entropy") {
+            let mut dice = crate::stage::options(&DiceCe::default());
+            dice.insert("batch_dice".into(), false.into());
+            dice.extend(
+                term.options
+                    .iter()
+                    .filter(|(key, _)| ["view", "weight", "mean_over"].contains(&key.as_str()))
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
+            *term = stage("dice-ce", dice);
+            changed += 1;
+        }
+        let expected = || "a recipe with a stage 'cross-entropy' for '-dice' to replace".into();
+        match changed {
+            0 => Err(Error::Setting { what: "recipe", found: format!("'{name}'"), expected: expected() }),
+            _ => Ok(self),
+        }
     }
 
     /// A recipe by the path of a `.toml` or `.json` file, or by the name of a preset.

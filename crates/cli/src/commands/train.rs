@@ -138,8 +138,9 @@ impl Train {
             }
             return Ok(writeln!(
                 out,
-                "{:24}any attack as training attack: pgd3-at, segpgd7-at-full",
-                "ATTACK[STEPS]-at[-full]"
+                "{:24}any attack as training attack: pgd3-at, segpgd7-at-full\n{:24}nnU-Net's loss instead of cross-entropy: ima-dice, \
+                 segpgd3-at-dice",
+                "ATTACK[STEPS]-at[-full]", "RECIPE-dice"
             )?);
         }
         let explained = self.explain.as_ref().and_then(Option::as_deref);

@@ -54,6 +54,9 @@ inventory::submit! {
     RecipeEntry { about: "boosted cross-entropy, wrong predictions count more (Wang et al.)", text: include_str!("mart.toml") }
 }
 inventory::submit! {
+    RecipeEntry { about: "ordinary training with nnU-Net's loss, Dice and cross-entropy (Isensee et al.)", text: include_str!("nnunet.toml") }
+}
+inventory::submit! {
     RecipeEntry { about: "adversarial training with images of no class (Lee et al.)", text: include_str!("oat.toml") }
 }
 inventory::submit! {
@@ -64,6 +67,9 @@ inventory::submit! {
 }
 inventory::submit! {
     RecipeEntry { about: "RLAT after AugMix (Kireev et al.)", text: include_str!("rlat-augmix.toml") }
+}
+inventory::submit! {
+    RecipeEntry { about: "ordinary training with cross-entropy", text: include_str!("standard.toml") }
 }
 inventory::submit! {
     RecipeEntry { about: "cross-entropy and divergence of adversarial predictions (Zhang et al.)", text: include_str!("trades.toml") }

@@ -96,6 +96,11 @@ impl CrossEntropy {
         }
     }
 
+    /// The plain mean, with this divisor.
+    pub(super) fn over(mean_over: MeanOver) -> Self {
+        Self { mean_over, ..Self::default() }
+    }
+
     pub(super) fn mean(&self, logits: &Tensor<4>, targets: &Targets) -> Tensor<1> {
         let classes = logits.dims()[1];
         let [n, height, width] = targets.dims();

@@ -61,7 +61,7 @@ impl DiceCe {
         if self.cross_entropy == 0.0 {
             return -dice;
         }
-        CrossEntropy::default().mean(logits, targets) * self.cross_entropy - dice
+        CrossEntropy::over(self.region.mean_over).mean(logits, targets) * self.cross_entropy - dice
     }
 }
 

@@ -5,6 +5,7 @@ use fireproof_models::{Coarse, Output};
 use fireproof_tensor::Targets;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::MeanOver;
 use crate::stage::{BATCH, Options, options, parse};
 
 /// What the losses of regions have in common.
@@ -17,6 +18,8 @@ pub struct Region {
     /// Sums go over the whole batch, as nnU-Net has it in 2-D; without it every image has a loss of its own, and the mean
     /// is taken.
     pub batch_dice: bool,
+    /// Without `batch_dice`, what the sum over images is divided by, where they have weights.
+    pub mean_over: MeanOver,
     /// Whether class 0 is one of the classes that are averaged.
     pub background: bool,
     /// Added above and below the fraction: what a class that nobody has and nobody predicts is judged by.
@@ -31,6 +34,7 @@ impl Default for Region {
             view: BATCH.into(),
             weight: 1.0,
             batch_dice: true,
+            mean_over: MeanOver::Weights,
             background: false,
             smooth: 1e-5,
             deep_supervision: true,
@@ -41,6 +45,9 @@ impl Default for Region {
 impl Region {
     pub(super) fn check(&self) -> Result<(), String> {
         positive("weight", self.weight)?;
+        if self.batch_dice && self.mean_over == MeanOver::Samples {
+            return Err("mean_over is samples, expected weights where batch_dice makes one loss of all samples".into());
+        }
         not_negative("smooth", self.smooth)
     }
 
@@ -57,7 +64,7 @@ impl Region {
     /// # Panics
     /// Without background, if the network has a single class.
     pub(super) fn sums(&self, logits: &Tensor<4>, targets: &Targets) -> Sums {
-        Sums::of(logits, targets, self.batch_dice, self.background)
+        Sums::of(logits, targets, self)
     }
 
     /// The loss of an output: that of the finest head, or the weighted one of all heads.
@@ -97,14 +104,14 @@ pub(super) struct Sums {
     pub(super) predicted: Tensor<2>,
     /// `Σ t`, plain.
     pub(super) labelled: Tensor<2>,
-    /// Weight of each row, `[R]`, plain; they sum to one.
+    /// Weight of each row, `[R]`, plain; they sum to one unless samples of less weight make the others count less.
     share: Tensor<1>,
 }
 
 impl Sums {
-    fn of(logits: &Tensor<4>, targets: &Targets, batch: bool, background: bool) -> Self {
+    fn of(logits: &Tensor<4>, targets: &Targets, region: &Region) -> Self {
         let [n, k, height, width] = logits.dims();
-        let from = usize::from(!background);
+        let from = usize::from(!region.background);
         assert!(k > from, "a loss without the background needs a second class, found {k} logits");
         let valid = targets.valid().clone().reshape([n, 1, height, width]);
         let label = match targets.soft() {
@@ -116,8 +123,11 @@ impl Sums {
         let weight = targets.weight().cloned().unwrap_or_else(|| Tensor::ones([n], &label.device()));
         let rows = |x: Tensor<4>| x.reshape([n, k - from, height * width]).sum_dim(2).reshape([n, k - from]);
         let (both, predicted, labelled) = (rows(p.clone() * Tensor::from_inner(label.clone())), rows(p), rows(label));
-        if !batch {
-            let total = weight.clone().sum().clamp_min(1e-12);
+        if !region.batch_dice {
+            let total = match region.mean_over {
+                MeanOver::Weights => weight.clone().sum().clamp_min(1e-12),
+                MeanOver::Samples => Tensor::full([1], n as f32, &weight.device()),
+            };
             return Self { both, predicted, labelled, share: weight / total };
         }
         let column = weight.reshape([n, 1]);

@@ -124,6 +124,13 @@ fn an_image_of_weight_zero_pulls_at_nothing() {
 }
 
 #[test]
+fn a_mean_over_samples_counts_those_of_weight_zero() {
+    let of =
+        |over: &str| run("dice-ce", json!({ "batch_dice": false, "mean_over": over }), "labels", Some([1.0, 0.0])).0;
+    assert!((of("samples") - of("weights") / 2.0).abs() < 1e-6, "{} {}", of("samples"), of("weights"));
+}
+
+#[test]
 fn an_image_without_a_class_costs_what_it_predicts_of_it_and_nothing_is_not_a_number() {
     // The second image lacks class 2; alone, its Dice of that class is about smooth / Σ p.
     for stage in ["dice-ce", "generalised-dice", "tversky", "focal"] {

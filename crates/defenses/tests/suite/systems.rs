@@ -624,7 +624,33 @@ fn a_recipe_by_name_and_its_file_are_the_same_thing() {
             written += 1;
         }
     }
-    assert!(written >= 22, "{written}");
+    assert!(written >= 24, "{written}");
+}
+
+#[test]
+fn dice_behind_a_name_replaces_every_cross_entropy_with_its_view_and_weight() {
+    let terms = |name: &str| {
+        let recipe = Recipe::preset(name).unwrap().resolved().unwrap();
+        let terms = recipe.stages.into_iter().filter(|s| s.options.contains_key("view"));
+        terms
+            .map(|s| (s.stage, ["view", "weight", "mean_over"].map(|name| s.options.get(name).cloned())))
+            .collect::<Vec<_>>()
+    };
+    for name in ["ima", "sat", "regulated-finetune", "alp", "segpgd3-at-full", "standard", "oat", "mma"] {
+        let (plain, dice) = (terms(name), terms(&format!("{name}-dice")));
+        let replaced = plain.iter().map(|(stage, options)| match stage.as_str() {
+            "cross-entropy" => ("dice-ce".to_owned(), options.clone()),
+            _ => (stage.clone(), options.clone()),
+        });
+        assert_eq!(dice, replaced.collect::<Vec<_>>(), "{name}");
+    }
+    for (name, reason) in [
+        ("mart-dice", "a stage 'cross-entropy' for '-dice' to replace"),
+        ("nothing-dice", "unknown recipe 'nothing-dice'"),
+    ] {
+        let error = Recipe::preset(name).unwrap_err().to_string();
+        assert!(error.contains(reason), "expected '{reason}' in: {error}");
+    }
 }
 
 #[test]
