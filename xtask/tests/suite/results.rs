@@ -39,6 +39,7 @@ const RECIPES: [(&str, &str); 24] = [
 /// The records of a folder, by name.
 fn records(folder: &str) -> Vec<Value> {
     let mut files: Vec<_> = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     let records: Vec<Value> =
         files.iter().map(|file| serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()).collect();
@@ -255,6 +256,8 @@ fn the_page_of_robust_training_says_what_its_records_say() {
     let drawn = [axes.lines(&curves), legend(PLOT + 4.0, curves.iter().map(|curve| curve.0.as_str()), false)];
     settle("docs/images/robust-training-curves.svg", &picture(PLOT + 200.0, HEIGHT, &drawn), REMAKE);
 
+    flatness();
+
     const SHOWN: [&str; 5] = ["standard", "pgd10-at-full", "trades", "cutmix-ema", "augmix-jsd"];
     let reliability = |row: usize| -> Vec<(String, Vec<[f64; 2]>)> {
         let of = |recipe: &str| {
@@ -288,6 +291,56 @@ fn the_page_of_robust_training_says_what_its_records_say() {
         legend(2.0 * PLOT + 4.0, names.iter().map(|line| line.0.as_str()), false),
     ];
     settle("docs/images/robust-training-reliability.svg", &picture(2.0 * PLOT + 190.0, HEIGHT, &drawn), REMAKE);
+}
+
+/// The loss around the last weights: a table of its rise, and a picture.
+fn flatness() {
+    const REMAKE: &str = "docs/results/robust-training: run .ci/robust-training";
+    const LINES: [(&str, &str); 6] = [
+        ("pgd10-at-full", "table-pgd10-at-full"),
+        ("awp-at", "table-awp-at"),
+        ("trades", "table-trades"),
+        ("awp-trades", "table-awp-trades"),
+        ("pgd10-at-full, four times the budget", "long-pgd10-at-full"),
+        ("awp-at, four times the budget", "long-awp-at"),
+    ];
+    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+    let found: Vec<Value> = read("docs/results/robust-training/landscape.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let radii = numbers(&found[0]["radii"]);
+    let lines = LINES.map(|(name, prefix)| {
+        let of: Vec<Vec<f64>> = found
+            .iter()
+            .filter(|one| text(one, "weights").rsplit_once("-s").unwrap().0 == prefix)
+            .map(|one| numbers(&one["loss"]))
+            .collect();
+        let at = |i: usize| mean(&of.iter().map(|loss| loss[i]).collect::<Vec<_>>());
+        (name.to_owned(), of.len(), (0..radii.len()).map(at).collect::<Vec<_>>())
+    });
+    let rise = |loss: &[f64], radius: f64| {
+        let at = radii.iter().position(|r| *r == radius).expect("a radius of the records");
+        format!("{:+.2}", loss[at] - loss[0])
+    };
+    let rows = lines.iter().map(|(name, seeds, loss)| {
+        let head = [name.clone(), seeds.to_string(), format!("{:.2}", loss[0])];
+        [&head[..], &[0.1, 0.2, 0.3, 0.5].map(|radius| rise(loss, radius))].concat()
+    });
+    let path = "docs/results/robust-training.md";
+    let head = ["last weights of", "seeds", "loss", "rise at 0.1", "0.2", "0.3", "0.5"];
+    settle(path, &put(&read(path), path, "How flat the loss is", &table(&head, rows.collect())), REMAKE);
+    let curves = lines.map(|(name, _, loss)| {
+        (name, radii.iter().zip(loss).map(|(radius, loss)| [*radius, loss]).collect::<Vec<_>>())
+    });
+    let axes = Axes {
+        left: 0.0,
+        title: "Highest loss of ten directions",
+        x: ("radius, share of each filter's length", 0.0, 0.5),
+        y: ("cross-entropy under PGD-10", 0.0, 6.0),
+    };
+    let drawn = [axes.lines(&curves), legend(PLOT + 4.0, curves.iter().map(|curve| curve.0.as_str()), false)];
+    settle("docs/images/robust-training-landscape.svg", &picture(PLOT + 260.0, HEIGHT, &drawn), REMAKE);
 }
 
 /// What was trained on the hippocampus, in the order of the table.
