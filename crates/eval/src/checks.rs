@@ -11,7 +11,7 @@ use fireproof_datasets::{Sample, batch};
 use fireproof_metrics::ClassCounts;
 use fireproof_models::Network;
 use fireproof_report::{CHECKS_FILE, Check, Measured, Status, append_checks, labels, read_checks, sanity};
-use fireproof_tensor::{Batch, InUnit, Norm, Passes, Unit, Victim, host, ops::weighted_cross_entropy};
+use fireproof_tensor::{Batch, InUnit, Norm, Passes, Precision, Unit, Victim, host, ops::weighted_cross_entropy};
 use sha2::{Digest, Sha256};
 
 use crate::plan::{attack_cost, hex};
@@ -433,11 +433,11 @@ impl Plan {
         if one_label { IMAGES_OF_ONE_LABEL } else { IMAGES }.min(self.images.len())
     }
 
-    /// Models of the plan, once on each device.
-    pub(crate) fn models(&self) -> Vec<(usize, &str)> {
-        let mut models: Vec<(usize, &str)> = Vec::new();
+    /// Models of the plan, once on each device in each precision.
+    pub(crate) fn models(&self) -> Vec<(usize, &str, Precision)> {
+        let mut models: Vec<(usize, &str, Precision)> = Vec::new();
         for job in &self.jobs {
-            let model = (job.subject, job.device.as_str());
+            let model = (job.subject, job.device.as_str(), job.precision);
             if !models.contains(&model) {
                 models.push(model);
             }
@@ -462,11 +462,11 @@ impl Plan {
         let mut found = read_checks(&path)?;
         let Some(suite) = self.suite()? else { return Ok(found) };
         let samples: Vec<Sample> = (0..self.checked()).map(|at| Ok(self.dataset.get(at)?)).collect::<Result<_>>()?;
-        for (subject, name) in self.models() {
+        for (subject, name, precision) in self.models() {
             let subject = &self.subjects[subject];
             let same = |one: &Measured| {
-                (&one.model, &one.training, &one.weights, one.device.as_str())
-                    == (&subject.model, &subject.training, &subject.weights, name)
+                (&one.model, &one.training, &one.weights) == (&subject.model, &subject.training, &subject.weights)
+                    && (one.device.as_str(), &one.precision) == (name, &precision.to_string())
             };
             if found.iter().any(same) {
                 continue;
@@ -474,7 +474,7 @@ impl Plan {
             watch(&format!("{} {}: sanity checks", subject.model, subject.training));
             let device = fireproof_tensor::device::open(name)?;
             let network = subject.load(&device)?;
-            let (victim, unit) = (subject.victim(&*network)?, network.architecture().normalisation.unit);
+            let (victim, unit) = (subject.victim(&*network, precision)?, network.architecture().normalisation.unit);
             let digest = || parameters(&*network);
             let checks = suite.measure((&*victim, unit), &digest, &samples, self.header.classes, &device)?;
             let measured = Measured {
@@ -482,6 +482,7 @@ impl Plan {
                 training: subject.training.clone(),
                 weights: subject.weights.clone(),
                 device: name.to_owned(),
+                precision: precision.to_string(),
                 checks,
             };
             append_checks(&path, &measured)?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use fireproof_datasets::batch;
-use fireproof_tensor::{Passes, host, memory};
+use fireproof_tensor::{Passes, Precision, host, memory};
 use serde::Serialize;
 
 use crate::run::batch_size;
@@ -36,15 +36,14 @@ impl Plan {
         let Passes { forward, backward } = self.passes();
         let mut seconds = 0.0;
         let images = self.own().len() as f64;
-        let mut measured: Vec<(usize, &str, f64, f64)> = Vec::new();
+        let mut measured: Vec<(usize, (&str, Precision), f64, f64)> = Vec::new();
         for job in &self.jobs {
-            let same =
-                |(subject, device, ..): &&(usize, &str, f64, f64)| (*subject, *device) == (job.subject, &*job.device);
-            let (step, pass) = match measured.iter().find(same) {
+            let place = (job.device.as_str(), job.precision);
+            let (step, pass) = match measured.iter().find(|known| (known.0, known.1) == (job.subject, place)) {
                 Some(&(_, _, step, pass)) => (step, pass),
                 None => {
-                    let (step, pass) = self.measure(job.subject, &job.device, batch_wanted)?;
-                    measured.push((job.subject, &job.device, step, pass));
+                    let (step, pass) = self.measure(job.subject, place, batch_wanted)?;
+                    measured.push((job.subject, place, step, pass));
                     (step, pass)
                 }
             };
@@ -68,11 +67,16 @@ impl Plan {
     }
 
     /// Seconds per image of a forward and backward pass, and of a forward pass.
-    fn measure(&self, subject: usize, device: &str, wanted: Option<usize>) -> Result<(f64, f64)> {
+    fn measure(
+        &self,
+        subject: usize,
+        (device, precision): (&str, Precision),
+        wanted: Option<usize>,
+    ) -> Result<(f64, f64)> {
         let device = fireproof_tensor::device::open(device)?;
         let subject = &self.subjects[subject];
         let network = subject.load(&device)?;
-        let (victim, unit) = (subject.victim(&*network)?, network.architecture().normalisation.unit);
+        let (victim, unit) = (subject.victim(&*network, precision)?, network.architecture().normalisation.unit);
         let first = self.dataset.get(0)?;
         let size = first.image.size();
         let most = batch_size(wanted, &first).min(self.images.len());

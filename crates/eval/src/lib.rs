@@ -3,6 +3,7 @@
 //! ```no_run
 //! use fireproof_datasets::Split;
 //! use fireproof_eval::{Checks, DataSettings, Options, Plan, Selection, Settings, Trial, Weights, expand};
+//! use fireproof_tensor::Precision;
 //!
 //! let attacks = expand(&["pgd".into(), "segpgd".into()], &[3, 10, 20], |_| Ok(()))?;
 //! let settings = Settings {
@@ -12,6 +13,7 @@
 //!     devices: vec!["flex".into()],
 //!     seeds: vec![0],
 //!     checks: Checks::Cheap,
+//!     precisions: vec![Precision::F32],
 //!     shard: None,
 //! };
 //! let plan = Plan::new(&settings)?;

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use fireproof_attacks::{AttackConfig, Context, build};
 use fireproof_datasets::{Dataset, Split};
 use fireproof_report::{Class, Header, Part, RowKey};
-use fireproof_tensor::{Affine, Batch, Counted, Passes, Unit, random::Stream, victim};
+use fireproof_tensor::{Affine, Batch, Counted, Passes, Precision, Unit, random::Stream, victim};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct Job {
     pub subject: usize,
     /// The device's name.
     pub device: String,
+    /// In which precision the model computes.
+    pub precision: Precision,
     /// What is done; of several rows, the longest run.
     pub trial: Trial,
     /// All randomness derives from it.
@@ -85,8 +87,13 @@ impl Plan {
         if settings.trials.is_empty() {
             return Err(Error::setting("--attacks", "none", "at least one, or 'none' for clean images"));
         }
-        for device in &settings.devices {
-            fireproof_tensor::device::open(device)?;
+        if settings.precisions.is_empty() {
+            return Err(Error::setting("--precision", "none", "at least one"));
+        }
+        let places = settings.devices.iter().flat_map(|device| settings.precisions.iter().map(move |p| (device, *p)));
+        let places: Vec<(&String, Precision)> = places.collect();
+        for (device, precision) in &places {
+            precision.dtype(&fireproof_tensor::device::open(device)?)?;
         }
         for target in settings.trials.iter().filter_map(Trial::config).filter_map(|config| config.target.as_ref()) {
             target.check(dataset.classes().len())?;
@@ -110,20 +117,22 @@ impl Plan {
         let costs = groups.iter().map(|group| cost(&settings.trials, group, shape)).collect::<Result<Vec<_>>>()?;
 
         let (mut rows, mut jobs) = (Vec::new(), Vec::new());
-        for device in &settings.devices {
+        for (device, precision) in places {
             for (subject, facts) in subjects.iter().enumerate() {
+                let place = (device.as_str(), precision);
                 for &seed in &settings.seeds {
                     // Without an attack there is nothing random.
                     let wanted = |trial: usize| seed == first_seed || settings.trials[trial].config().is_some();
                     let mut row_of = vec![0; settings.trials.len()];
                     for (index, trial) in settings.trials.iter().enumerate().filter(|(index, _)| wanted(*index)) {
                         row_of[index] = rows.len();
-                        rows.push(key(trial, facts, dataset.as_ref(), device, seed));
+                        rows.push(key(trial, facts, dataset.as_ref(), place, seed));
                     }
                     for (group, cost) in groups.iter().zip(&costs).filter(|(group, _)| wanted(group.longest)) {
                         jobs.push(Job {
                             subject,
                             device: device.clone(),
+                            precision,
                             trial: settings.trials[group.longest].clone(),
                             seed,
                             rows: group.rows.iter().map(|&(trial, steps)| (row_of[trial], steps)).collect(),
@@ -144,7 +153,9 @@ impl Plan {
         };
         let classes = dataset.classes().iter();
         let classes = classes.map(|class| Class { name: class.name.clone(), color: class.color }).collect();
-        let checks = settings.checks;
+        // What half precision cannot hold becomes zero, which looks like a masked gradient: never without the check for it.
+        let half = settings.precisions.iter().any(|precision| *precision != Precision::F32);
+        let checks = if half && settings.checks == Checks::Off { Checks::Cheap } else { settings.checks };
         Ok(Self { header, jobs, images, classes, subjects, sources, training, dataset, seed: first_seed, checks })
     }
 
@@ -187,6 +198,10 @@ fn described(
         ("checks".to_owned(), settings.checks.to_string()),
         ("devices".to_owned(), settings.devices.join(", ")),
     ]);
+    if settings.precisions != [Precision::F32] {
+        let precisions: Vec<String> = settings.precisions.iter().map(ToString::to_string).collect();
+        plan.insert("precision".into(), precisions.join(", "));
+    }
     if dataset.name() == "scenes" {
         plan.insert("generator".into(), fireproof_datasets::scenes::VERSION.to_string());
     }
@@ -248,7 +263,13 @@ fn joined(values: &[u64]) -> String {
     values.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, seed: u64) -> RowKey {
+fn key(
+    trial: &Trial,
+    subject: &Subject,
+    dataset: &dyn Dataset,
+    (device, precision): (&str, Precision),
+    seed: u64,
+) -> RowKey {
     let clean = RowKey {
         model: subject.model.clone(),
         training: subject.training.clone(),
@@ -256,7 +277,7 @@ fn key(trial: &Trial, subject: &Subject, dataset: &dyn Dataset, device: &str, se
         dataset: dataset.name().to_owned(),
         split: dataset.split().to_owned(),
         device: device.to_owned(),
-        precision: "f32".into(),
+        precision: precision.to_string(),
         attack: "none".into(),
         norm: None,
         epsilon: None,

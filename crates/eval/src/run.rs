@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{Attack, AttackConfig, Context, Learns, Minimal, Observer, View, build};
 use fireproof_datasets::{Mask, Sample, batch};
 use fireproof_report::{Candidate, Panel, RECORDS_FILE, Record, RecordWriter, Records, Results, Run, Smallest, sanity};
-use fireproof_tensor::{Batch, Counted, InUnit, Norm, Passes, Targets, Unit, VOID, Victim, host};
+use fireproof_tensor::{Batch, Counted, InUnit, Norm, Passes, Precision, Targets, Unit, VOID, Victim, host};
 
 use crate::adversarial::{Given, Keep};
 use crate::score::{Prediction, predict, values};
@@ -108,7 +108,11 @@ impl Plan {
 
     /// The jobs whose result is worth a picture: of each model and device, the longest run of the last attack.
     fn pictured(&self, job: &Job) -> bool {
-        let siblings = || self.jobs.iter().filter(|other| other.subject == job.subject && other.device == job.device);
+        let siblings = || {
+            self.jobs.iter().filter(|other| {
+                (other.subject, &other.device, other.precision) == (job.subject, &job.device, job.precision)
+            })
+        };
         let steps = |job: &Job| job.rows.last().map_or(0, |&(_, steps)| steps);
         let last = siblings().rev().find(|other| other.trial != Trial::Clean);
         let same = |other: &&Job| match (&other.trial, last.map(|last| &last.trial)) {
@@ -144,6 +148,9 @@ struct Runner<'a> {
     watch: &'a mut dyn FnMut(&Progress),
 }
 
+/// Which model is loaded, where, and in which precision.
+type Place<'a> = (usize, &'a str, Precision);
+
 /// What one row found for a batch.
 struct Found {
     row: usize,
@@ -177,7 +184,7 @@ impl Runner<'_> {
             let recorded = own.iter().filter(|position| !missing(job, position)).count();
             self.progress.done += recorded as u64 * weigh(job.passes);
         }
-        let mut loaded: Option<(usize, &str, Device, Box<dyn Victim + Send + Sync>)> = None;
+        let mut loaded: Option<(Place, Device, Box<dyn Victim + Send + Sync>)> = None;
         for job in &self.plan.jobs {
             let positions: Vec<usize> = own.iter().copied().filter(|position| missing(job, position)).collect();
             if positions.is_empty() {
@@ -185,14 +192,15 @@ impl Runner<'_> {
                 continue;
             }
             let subject = &self.plan.subjects[job.subject];
-            if loaded.as_ref().is_none_or(|(index, name, ..)| (*index, *name) != (job.subject, job.device.as_str())) {
+            let place = (job.subject, job.device.as_str(), job.precision);
+            if loaded.as_ref().is_none_or(|(known, ..)| *known != place) {
                 let device = fireproof_tensor::device::open(&job.device)?;
                 // The old victim goes first: two large models may not fit.
                 drop(loaded.take());
-                let victim = subject.victim(&*subject.load(&device)?)?;
-                loaded = Some((job.subject, job.device.as_str(), device, victim));
+                let victim = subject.victim(&*subject.load(&device)?, job.precision)?;
+                loaded = Some((place, device, victim));
             }
-            let (_, _, device, victim) = loaded.as_ref().expect("loaded above");
+            let (_, device, victim) = loaded.as_ref().expect("loaded above");
             self.progress.now = format!("{} {}: {}", subject.model, subject.training, label(job));
             let means = self.means(job, &**victim, device)?;
             let mut group = Work { samples: Vec::new(), positions: Vec::new() };

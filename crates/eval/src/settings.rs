@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fireproof_attacks::AttackConfig;
 use fireproof_datasets::{Dataset, Options, Split, Subset, open};
 use fireproof_report::Shard;
+use fireproof_tensor::Precision;
 
 use crate::{Checks, Error, Result, Weights};
 
@@ -19,6 +20,8 @@ pub struct Settings {
     pub trials: Vec<Trial>,
     /// Devices by name; each runs the whole plan.
     pub devices: Vec<String>,
+    /// In which precisions the models compute; each runs the whole plan on each device.
+    pub precisions: Vec<Precision>,
     /// All randomness derives from them; every attack is run with each.
     pub seeds: Vec<u64>,
     /// The sanity checks that take runs of their own.

@@ -8,7 +8,7 @@ use fireproof_models::{
     Network,
     inference::{Ensemble, Inference},
 };
-use fireproof_tensor::{Unit, Victim};
+use fireproof_tensor::{Precision, Unit, Victim};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, plan::hex};
@@ -122,9 +122,9 @@ impl Subject {
     /// The frozen model that is attacked: the network, whatever it is joined with, and whatever both are looked through.
     ///
     /// # Errors
-    /// Those of [`fireproof_models::load`] for a joined file, and for one of other classes.
-    pub fn victim(&self, network: &dyn Network) -> Result<Box<dyn Victim + Send + Sync>> {
-        let mut models = vec![network.victim()];
+    /// Those of [`fireproof_models::load`] for a joined file, one of other classes, and a precision that the device does not have.
+    pub fn victim(&self, network: &dyn Network, precision: Precision) -> Result<Box<dyn Victim + Send + Sync>> {
+        let mut models = vec![network.victim_in(precision)?];
         for file in &self.source.joined {
             let other = fireproof_models::load(file, &self.source.overrides, &network.device())?.network;
             let of = |network: &dyn Network| {
@@ -138,7 +138,7 @@ impl Subject {
                     format!("found {found}, expected {expected} as the ensemble's first model"),
                 ));
             }
-            models.push(other.victim());
+            models.push(other.victim_in(precision)?);
         }
         let model = if models.len() == 1 { models.remove(0) } else { Box::new(Ensemble::new(models)?) };
         Ok(self.source.inference.around(model))

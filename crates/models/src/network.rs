@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
-use fireproof_tensor::{HalfPrecision, Precision, Victim};
+use fireproof_tensor::{HalfPrecision, Precision, Split, Victim};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Blueprint, Builder, pad_to_multiple};
@@ -148,7 +148,8 @@ pub trait Network: Send + Sync {
     /// PyTorch's momentum of 0.1.
     fn commit(&mut self, taps: &Taps);
 
-    /// A frozen copy for attacks and evaluation: plain parameters, running statistics folded into the convolutions.
+    /// A frozen copy for attacks and evaluation: plain parameters, running statistics folded into the convolutions. Batches whose
+    /// tensors the device could not bind pass in parts, see [`Split`].
     fn victim(&self) -> Box<dyn Victim + Send + Sync>;
 
     /// The same with parameters of another type: see [`HalfPrecision`].
@@ -341,7 +342,7 @@ impl<M: Forward> Network for Trained<M> {
 
     fn victim(&self) -> Box<dyn Victim + Send + Sync> {
         let module = self.blueprint.fold(self.module.valid());
-        Box::new(Frozen { module, architecture: self.architecture.clone() })
+        fitting(Frozen { module, architecture: self.architecture.clone() }, &self.device)
     }
 
     fn victim_in(&self, precision: Precision) -> fireproof_tensor::Result<Box<dyn Victim + Send + Sync>> {
@@ -350,7 +351,8 @@ impl<M: Forward> Network for Trained<M> {
             return Ok(self.victim());
         }
         let module = self.blueprint.fold(self.module.valid()).map(&mut Cast(dtype));
-        Ok(Box::new(HalfPrecision::new(Frozen { module, architecture: self.architecture.clone() }, dtype)))
+        let frozen = Frozen { module, architecture: self.architecture.clone() };
+        Ok(fitting(HalfPrecision::new(frozen, dtype), &self.device))
     }
 
     fn deep_clone(&self) -> Box<dyn Network> {
@@ -430,6 +432,14 @@ struct Frozen<M> {
 impl<M: Forward> Victim for Frozen<M> {
     fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
         Ok(pass(&self.module, &self.architecture, images, &mut Taps::folded()).logits)
+    }
+}
+
+/// The victim, split where the device binds no tensor as large as a batch may make.
+fn fitting(victim: impl Victim + Send + Sync + 'static, device: &Device) -> Box<dyn Victim + Send + Sync> {
+    match fireproof_tensor::device::largest_tensor(device) {
+        Some(limit) => Box::new(Split::with_limit(victim, limit)),
+        None => Box::new(victim),
     }
 }
 

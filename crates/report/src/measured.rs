@@ -66,6 +66,7 @@ mod tests {
             training: training.into(),
             weights: "w".into(),
             device: "flex".into(),
+            precision: "f32".into(),
             checks: vec![Kind::Batch.not_run("No image.")],
         };
         append(&path, &measured("a")).unwrap();

@@ -317,8 +317,9 @@ pub fn judge(rows: &[Row], measured: &[Measured]) -> Vec<Check> {
     let mut found = by_model(rows);
     for one in measured {
         let same = |(model, _): &&mut (Model, Vec<Check>)| {
-            (model.name, model.training, model.weights, model.device)
-                == (&one.model, &one.training, &one.weights, &one.device)
+            let place = (one.device.as_str(), one.precision.as_str());
+            (model.name, model.training, model.weights) == (&one.model, &one.training, &one.weights)
+                && (model.device, model.precision) == place
         };
         match found.iter_mut().find(same) {
             Some((_, checks)) => checks.extend(one.checks.iter().cloned()),
@@ -342,15 +343,18 @@ struct Model<'a> {
     training: &'a str,
     weights: &'a str,
     device: &'a str,
+    precision: &'a str,
 }
 
 impl<'a> Model<'a> {
     fn of(row: &'a Row) -> Self {
-        Self { name: &row.model, training: &row.training, weights: &row.weights, device: &row.device }
+        let (device, precision) = (&row.device, &row.precision);
+        Self { name: &row.model, training: &row.training, weights: &row.weights, device, precision }
     }
 
     fn measured(one: &'a Measured) -> Self {
-        Self { name: &one.model, training: &one.training, weights: &one.weights, device: &one.device }
+        let (device, precision) = (&one.device, &one.precision);
+        Self { name: &one.model, training: &one.training, weights: &one.weights, device, precision }
     }
 }
 
@@ -457,7 +461,9 @@ fn over_models(kind: Kind, found: &[(Model, Vec<Check>)]) -> Check {
     let Some(status) = status else { return kind.not_run(missing(kind)) };
     let mut details: Vec<String> = Vec::new();
     for ((model, checks), _) in found.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == status) {
-        let prefix = if found.len() > 1 { format!("{} {}: ", model.name, model.training) } else { String::new() };
+        let precision = if model.precision == "f32" { String::new() } else { format!(" in {}", model.precision) };
+        let prefix = format!("{} {}{precision}: ", model.name, model.training);
+        let prefix = if found.len() > 1 { prefix } else { String::new() };
         // Rows that tell nothing are no news where something was measured.
         let mut sentences = of(checks, status);
         sentences.dedup();

@@ -112,8 +112,15 @@ pub struct Measured {
     pub weights: String,
     /// See [`RowKey::device`].
     pub device: String,
+    /// See [`RowKey::precision`].
+    #[serde(default = "single")]
+    pub precision: String,
     /// What was found.
     pub checks: Vec<Check>,
+}
+
+fn single() -> String {
+    "f32".into()
 }
 
 /// The outcome of a [`Check`].

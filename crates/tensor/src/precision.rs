@@ -78,8 +78,9 @@ impl<V: Victim> HalfPrecision<V> {
     }
 }
 
-/// The largest gradient at the logits, after scaling: as far above the smallest `f16` as below the largest.
-const LARGEST: f32 = 256.0;
+/// The largest gradient at the logits, after scaling. Undefended networks make it thousands of times larger on its way to the image, and
+/// 65504 is the largest `f16`; 256 overflows in the U-Net that comes with the project.
+const LARGEST: f32 = 1.0;
 
 impl<V: Victim> Victim for HalfPrecision<V> {
     fn is_positional(&self) -> bool {

@@ -7,6 +7,7 @@ mod lab;
 mod medical;
 mod mistakes;
 mod new;
+mod precision;
 mod results;
 mod shipped;
 mod single;

@@ -13,6 +13,7 @@ use fireproof_report::{
     Check, Format, RECORDS_FILE, REPORT_FILE, Results, Shard, Status, Table, backends, corruptions, labels, launcher,
     minimal, sanity,
 };
+use fireproof_tensor::Precision;
 use serde_json::json;
 
 use crate::options::{AttackOptions, DataOptions, InferenceOptions, ModelOptions, tell_unused};
@@ -60,6 +61,9 @@ pub struct Bench {
     /// Device by name; repeat it to run the same plan on several
     #[arg(long, default_value = "flex", value_name = "NAME")]
     device: Vec<String>,
+    /// Number type of the models: f32, f16, bf16 or tf32, where the device has it; repeat it to compare. Attacks compute in f32
+    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    precision: Vec<Precision>,
     /// The first so many images in list order [default: the preset's]
     #[arg(long, value_name = "N", conflicts_with = "frames")]
     images: Option<usize>,
@@ -233,6 +237,10 @@ impl Bench {
             bail!("--strict: {} of {} sanity checks did not pass\n  {}", bad.len(), found.len(), told.join("\n  "));
         }
         told.iter().for_each(|line| eprintln!("sanity check failed: {line}"));
+        let half = results.rows.iter().any(|row| row.precision != Precision::F32.to_string());
+        if let Some(hidden) = bad.iter().find(|check| half && check.name == sanity::Kind::Gradients.name()) {
+            bail!("--precision: the gradient is hidden, so nothing here is a claim of robustness. {}", hidden.detail);
+        }
         Ok(())
     }
 
@@ -263,8 +271,9 @@ impl Bench {
             weights[0].joined = joined;
         }
         let trials = self.trials(preset)?;
-        let (devices, seeds, checks) = (self.device.clone(), self.seed.clone(), preset.checks);
-        Ok(Settings { data, weights, trials, devices, seeds, checks, shard })
+        let (devices, precisions) = (self.device.clone(), self.precision.clone());
+        let (seeds, checks) = (self.seed.clone(), preset.checks);
+        Ok(Settings { data, weights, trials, devices, precisions, seeds, checks, shard })
     }
 
     /// What a complete evaluation would hold and this one does not.
@@ -357,10 +366,11 @@ impl Bench {
             let rows: Vec<String> = job.rows.iter().map(|&(row, _)| row_name(&plan.header.rows[row])).collect();
             let key = &plan.header.rows[job.rows[0].0];
             text += &format!(
-                "  {} {} on {}: {}  ({} forward, {} backward an image)\n",
+                "  {} {} on {} in {}: {}  ({} forward, {} backward an image)\n",
                 key.model,
                 key.training,
                 job.device,
+                job.precision,
                 rows.join(", "),
                 job.passes.forward,
                 job.passes.backward

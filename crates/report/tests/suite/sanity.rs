@@ -257,6 +257,7 @@ fn measured(training: &str, checks: Vec<Check>) -> fireproof_report::Measured {
         training: key.training,
         weights: key.weights,
         device: key.device,
+        precision: "f32".into(),
         checks,
     }
 }
