@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use fireproof_attacks::{AttackConfig, Context, build};
 use fireproof_tensor::{
-    Batch, Targets, VOID, Victim, device,
+    Batch, Targets, VOID, Victim, device, host,
     ops::{Conv2dOptions, conv2d, relu, resize_bilinear},
     random::Stream,
     victim,
@@ -66,4 +66,40 @@ fn every_registered_attack_finds_what_it_finds_on_the_cpu() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Reads of the device by an attack of so many steps, without what waits for the result.
+fn reads(name: &str, steps: usize, device: &Device) -> u64 {
+    let own = AttackConfig::new(name).unwrap();
+    let attack = build(&AttackConfig { steps, ..own }).unwrap();
+    let (batch, victim) = (batch(device), network(device));
+    let before = host::reads();
+    attack.run(&victim, &batch, &Context::new(3)).unwrap();
+    host::reads() - before
+}
+
+/// Attacks that decide by what an image became after each step, with the most reads that a step has: smallest perturbations, labels
+/// alone, places of a patch.
+const WAIT: [(&str, u64); 8] =
+    [("alma-prox", 5), ("cw", 20), ("dag", 2), ("deepfool", 11), ("dla", 2), ("fmn", 7), ("patch", 3), ("pdpgd", 8)];
+
+#[test]
+fn no_step_of_an_attack_waits_for_the_device_but_where_its_method_decides_by_what_it_finds() {
+    let Some(device) = device::under_test() else { return };
+    for attack in fireproof_attacks::list() {
+        let own = AttackConfig::new(attack.name).unwrap();
+        if build(&AttackConfig { steps: 8, ..own.clone() }).is_err() {
+            let one = reads(attack.name, own.steps, &device);
+            assert!(one <= 2, "{}, whose steps are given: {one} reads", attack.name);
+            continue;
+        }
+        // From four steps on SEA has all of its stages.
+        let [few, many] = [4, 8].map(|steps| reads(attack.name, steps, &device));
+        match WAIT.iter().find(|(name, _)| *name == attack.name) {
+            Some((_, most)) => assert!(many - few <= 4 * most, "{}: {few} and {many} reads", attack.name),
+            None => assert_eq!(few, many, "{}: reads of 4 and of 8 steps", attack.name),
+        }
+        let single = !["sea", "sea+"].contains(&attack.name) && WAIT.iter().all(|(name, _)| *name != attack.name);
+        assert!(!single || few <= 4, "{}: {few} reads", attack.name);
+    }
 }
