@@ -3,6 +3,7 @@
 mod attacks;
 mod bench;
 mod book;
+mod devices;
 mod lab;
 mod medical;
 mod mistakes;

@@ -427,6 +427,182 @@ fn the_page_of_the_hippocampus_says_what_its_records_say() {
         legend(2.0 * PLOT + 4.0, points.iter().map(|point| point.0.as_str()), true),
     ];
     settle("docs/images/hippocampus.svg", &picture(2.0 * PLOT + 180.0, HEIGHT, &drawn), REMAKE);
+    margins();
+}
+
+/// How the margins grew: what every epoch did, and their spread as curves.
+fn margins() {
+    const REMAKE: &str = "docs/results/hippocampus: run .ci/margin-training";
+    /// Of the quantiles that a record holds: 10 %, the median, 90 %.
+    const CURVES: [(usize, &str); 3] = [(5, "90 %"), (3, "median"), (1, "10 %")];
+    let found: Vec<Value> = read("docs/results/hippocampus/margins.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // As the paper counts noise, for 56 x 40 values.
+    let noise = |value: &Value| value.as_f64().unwrap() * 2240f64.sqrt();
+    let (mut lines, mut curves) = (Vec::new(), Vec::new());
+    for recipe in ["ima", "amat"] {
+        let runs: Vec<&[Value]> = found
+            .iter()
+            .filter(|run| text(run, "weights").starts_with(&format!("{recipe}-s")))
+            .map(|run| run["epochs"].as_array().unwrap().as_slice())
+            .collect();
+        let over = |epoch: usize, value: &dyn Fn(&Value) -> f64| {
+            mean(&runs.iter().map(|run| value(&run[epoch])).collect::<Vec<_>>())
+        };
+        for epoch in 0..runs[0].len() {
+            let count = |name: &str| format!("{:.0}", over(epoch, &|one| one[name].as_f64().unwrap()));
+            let numbers = [1, 3, 5, 6].map(|at| format!("{:.1}", over(epoch, &|one| noise(&one["quantiles"][at]))));
+            let head = [format!("`{recipe}`"), (epoch + 1).to_string()];
+            lines.push([&head[..], &["expanded", "refined", "wrong"].map(count), &numbers].concat());
+        }
+        curves.extend(CURVES.map(|(at, name)| {
+            let points =
+                (0..runs[0].len()).map(|epoch| [epoch as f64 + 1.0, over(epoch, &|one| noise(&one["quantiles"][at]))]);
+            (format!("{recipe}, {name}"), points.collect::<Vec<_>>())
+        }));
+    }
+    let path = "docs/results/hippocampus.md";
+    let head = ["recipe", "epoch", "expanded", "refined", "wrong", "10 %", "median", "90 %", "largest"];
+    settle(path, &put(&read(path), path, "How the margins grew", &table(&head, lines)), REMAKE);
+    let axes = Axes {
+        left: 0.0,
+        title: "Margins of 1073 slices",
+        x: ("epoch", 1.0, 5.0),
+        y: ("margin, as the paper counts noise", 0.0, 16.0),
+    };
+    let drawn = [axes.lines(&curves), legend(PLOT + 4.0, curves.iter().map(|curve| curve.0.as_str()), false)];
+    settle("docs/images/hippocampus-margins.svg", &picture(PLOT + 130.0, HEIGHT, &drawn), REMAKE);
+}
+
+#[test]
+fn the_page_of_nuclei_says_what_its_records_say() {
+    const REMAKE: &str = "docs/results/nuclei: run .ci/nuclei";
+    const RECIPES: [&str; 18] = [
+        "standard",
+        "nnunet",
+        "segpgd3-at",
+        "segpgd3-at-full",
+        "trades",
+        "mart",
+        "alp",
+        "free-at",
+        "awp-at",
+        "awp-trades",
+        "cutmix-ema",
+        "iat",
+        "iat-manifold",
+        "oat",
+        "rlat",
+        "augmix-jsd",
+        "curriculum-at",
+        "augrmix-at",
+    ];
+    const MARGINS: [&str; 7] = ["sat-5", "sat-10", "sat-15", "trades-10", "ima", "amat", "regulated-finetune"];
+    const FAST: [&str; 4] = ["segpgd", "cospgd", "masked-ce", "js"];
+    let all = records("docs/results/nuclei");
+    let path = "docs/results/nuclei.md";
+    let of = |name: &str| -> Vec<&Value> {
+        all.iter().filter(|run| text(run, "name").rsplit_once("-s").unwrap().0 == name).collect()
+    };
+    let worst = |run: &Value| run["worst"][0]["miou"].as_f64().unwrap();
+
+    let scored: Vec<Scored> =
+        RECIPES.iter().map(|&recipe| Scored { recipe, runs: of(&format!("recipe-{recipe}")) }).collect();
+    let made: usize = scored.iter().map(|scored| scored.runs.len()).sum();
+    assert_eq!(
+        made,
+        all.iter().filter(|run| text(run, "name").starts_with("recipe-")).count(),
+        "a recipe is not in the list"
+    );
+    let lines = scored.iter().filter(|scored| !scored.runs.is_empty()).map(|scored| {
+        let head = [
+            format!("`{}`", scored.recipe),
+            scored.runs.len().to_string(),
+            scored.runs[0]["epochs"].as_array().unwrap().last().unwrap()["epoch"].to_string(),
+            format!("{:.1}", mean(&scored.of(passes)) / 1e3),
+            percent(&scored.of(|run| average(run, "none", "miou"))),
+        ];
+        let attacked = FAST.map(|attack| percent(&scored.of(|run| average(run, attack, "miou"))));
+        let calibration =
+            ["none", "segpgd"].map(|attack| percent(&scored.of(|run| average(run, attack, "calibration_error"))));
+        [&head[..], &attacked, &[percent(&scored.of(worst))], &calibration].concat()
+    });
+    let head = [
+        "recipe",
+        "seeds",
+        "epochs",
+        "passes, 10³",
+        "clean",
+        "SegPGD",
+        "CosPGD",
+        "masked CE",
+        "JS",
+        "worst",
+        "ECE clean",
+        "ECE SegPGD",
+    ];
+    let mut page = put(&read(path), path, "Equal passes from random weights", &table(&head, lines.collect()));
+
+    // Both classes' sums are those of all test images together; of two classes' IoU, Dice follows.
+    let dice = |row: &Value| {
+        let iou = row["per_class_iou"][1].as_f64().unwrap();
+        2.0 * iou / (1.0 + iou)
+    };
+    let noisy = |run: &Value, noise: f64| {
+        let epsilon = 256.0 * 0.0555 * noise / 2240f64.sqrt();
+        let near =
+            |row: &&Value| row["norm"] == "l2" && (row["epsilon"].as_f64().unwrap() / epsilon - 1.0).abs() < 1e-3;
+        dice(rows(run, "pgd").find(near).expect("both levels of noise"))
+    };
+    let clean_dice = |run: &Value| dice(rows(run, "none").next().unwrap());
+    let least = |run: &Value| FAST.iter().flat_map(|attack| rows(run, attack)).map(dice).fold(1.0, f64::min);
+    let margins: Vec<Scored> = [("recipe-nnunet".to_owned(), "standard")]
+        .into_iter()
+        .chain(MARGINS.map(|name| (format!("margin-{name}"), name)))
+        .map(|(name, recipe)| Scored { recipe, runs: of(&name) })
+        .filter(|scored| !scored.runs.is_empty())
+        .collect();
+    let lines = margins.iter().map(|scored| {
+        vec![
+            format!("`{}`", scored.recipe),
+            scored.runs.len().to_string(),
+            format!("{:.1}", mean(&scored.of(passes)) / 1e3),
+            percent(&scored.of(clean_dice)),
+            percent(&scored.of(|run| noisy(run, 3.0))),
+            percent(&scored.of(|run| noisy(run, 10.0))),
+            percent(&scored.of(least)),
+        ]
+    });
+    let head = ["trained by", "seeds", "passes, 10³", "clean", "ℓ2 3", "ℓ2 10", "ℓ∞ 4/255"];
+    page = put(&page, path, "A radius for every sample", &table(&head, lines.collect()));
+    settle(path, &page, REMAKE);
+
+    let points =
+        |scored: &[Scored], clean: &dyn Fn(&Value) -> f64, robust: &dyn Fn(&Value) -> f64| -> Vec<(String, [f64; 2])> {
+            let point =
+                |one: &Scored| (one.recipe.to_owned(), [100.0 * mean(&one.of(clean)), 100.0 * mean(&one.of(robust))]);
+            scored.iter().filter(|one| !one.runs.is_empty()).map(point).collect()
+        };
+    let recipes = points(&scored, &|run| average(run, "none", "miou"), &worst);
+    let left = Axes {
+        left: 0.0,
+        title: "Equal passes from random weights",
+        x: ("clean mIoU, %", 65.0, 95.0),
+        y: ("mIoU in the worst case, %", 45.0, 85.0),
+    };
+    let drawn = [left.points(&recipes), legend(PLOT + 4.0, recipes.iter().map(|point| point.0.as_str()), true)];
+    settle("docs/images/nuclei-recipes.svg", &picture(PLOT + 170.0, HEIGHT + 14.0, &drawn), REMAKE);
+    let tuned = points(&margins, &clean_dice, &|run| noisy(run, 10.0));
+    let axes = Axes {
+        left: 0.0,
+        title: "Fine-tuned from the same weights",
+        x: ("clean Dice, %", 70.0, 100.0),
+        y: ("Dice under ℓ2 noise 10, %", 0.0, 100.0),
+    };
+    let drawn = [axes.points(&tuned), legend(PLOT + 4.0, tuned.iter().map(|point| point.0.as_str()), true)];
+    settle("docs/images/nuclei-margins.svg", &picture(PLOT + 170.0, HEIGHT, &drawn), REMAKE);
 }
 
 #[test]

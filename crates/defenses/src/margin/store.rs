@@ -7,6 +7,7 @@ use std::{
 
 use burn::tensor::TensorData;
 use fireproof_datasets::Dataset;
+use serde::Serialize;
 
 use super::{Expand, Refine, Visit};
 use crate::{Checkpoint, Error, Result};
@@ -37,7 +38,7 @@ const RIGHT: u8 = 1;
 const FOOLED: u8 = 2;
 
 /// The margins after an epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Their mean.
     pub mean: f32,
@@ -53,6 +54,22 @@ pub struct Snapshot {
 
 /// Numbers of a [`Snapshot`] in a checkpoint.
 const ROW: usize = 11;
+
+impl Snapshot {
+    /// The margins after each epoch of a run, from its checkpoint; none where no stage has margins.
+    ///
+    /// # Errors
+    /// [`Error::Margins`] naming `path`, which the checkpoint was read from, for numbers that are none.
+    pub fn history(checkpoint: &Checkpoint, path: &Path) -> Result<Vec<Self>> {
+        let Some(data) = checkpoint.stages.values().find_map(|state| state.get("history")) else {
+            return Ok(Vec::new());
+        };
+        let values = data.clone().try_to_vec::<f32>();
+        let values =
+            values.map_err(|error| Error::Margins { path: path.into(), reason: format!("'history': {error:?}") })?;
+        Ok(values.chunks_exact(ROW).map(Self::from_row).collect())
+    }
+}
 
 impl Store {
     /// Gives each sample of the data the margin `initial`, cut to `cap`.
