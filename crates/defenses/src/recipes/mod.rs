@@ -69,6 +69,9 @@ inventory::submit! {
     RecipeEntry { about: "RLAT after AugMix (Kireev et al.)", text: include_str!("rlat-augmix.toml") }
 }
 inventory::submit! {
+    RecipeEntry { about: "free adversarial fine-tuning with nnU-Net's loss, as for ROG (Daza et al.)", text: include_str!("rog-free-at.toml") }
+}
+inventory::submit! {
     RecipeEntry { about: "ordinary training with cross-entropy", text: include_str!("standard.toml") }
 }
 inventory::submit! {

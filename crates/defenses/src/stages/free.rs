@@ -7,13 +7,17 @@
 //! ascends its own, `δ ← clip(δ + ε sign ∇ℓ)`, both taken before either moves. `δ` is never begun anew: the next batch starts with
 //! what the last one ended with. A step costs what a step of ordinary training costs, so a run of a fixed cost sees the data in
 //! `1/m` of the epochs. `m = 8`, `ε = 8/255`.
+//!
+//! Daza, Pérez, Arbeláez. *Towards Robust General Medical Image Segmentation* (ROG), MICCAI 2021, <https://arxiv.org/abs/2107.04263>, fine-tune
+//! medical networks so, with `ε` a share of each patch's range. Their released code halves `ε` by a division of whole numbers before a step, which is
+//! zero for ranges up to 64; here the step is half of `ε`.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use fireproof_datasets::Dataset;
 use fireproof_models::Network;
-use fireproof_tensor::{Batch, Norm, norm::radii};
+use fireproof_tensor::{Batch, Norm, Unit, norm::radii};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,13 +31,18 @@ use crate::{
 pub struct Free {
     /// Steps on each batch.
     pub replays: usize,
-    /// Largest change of a pixel.
+    /// Largest change of a pixel, in pixels whatever the network is fed.
     pub epsilon: f32,
     /// How far a pixel of the perturbation moves in a step; without it `epsilon`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_size: Option<f32>,
+    /// Whether `epsilon` and `step_size` are shares of the distance from an image's lowest to its highest pixel.
+    pub relative: bool,
     /// Lowest and highest valid value of a pixel.
     pub range: [f32; 2],
+    /// What `epsilon` is multiplied by for each image of the batch, `[N, 1, 1, 1]`.
+    #[serde(skip)]
+    scale: Option<Tensor<4>>,
     /// `[N, C, H, W]`, from the last step.
     #[serde(skip)]
     perturbation: Option<Tensor<4>>,
@@ -48,7 +57,9 @@ impl Default for Free {
             replays: 8,
             epsilon: 8.0 / 255.0,
             step_size: None,
+            relative: false,
             range: [0.0, 1.0],
+            scale: None,
             perturbation: None,
             restored: None,
         }
@@ -75,9 +86,11 @@ inventory::submit! {
 impl Describe for Free {
     fn explain(&self) -> String {
         format!(
-            "{} steps on each batch, whose images carry a perturbation of at most {:.5} that each step's own gradient moves and \
+            "{} steps on each batch, whose images carry a perturbation of at most {:.5}{} that each step's own gradient moves and \
              the next batch takes over",
-            self.replays, self.epsilon
+            self.replays,
+            self.epsilon,
+            if self.relative { " of their range" } else { "" }
         )
     }
 
@@ -97,6 +110,7 @@ impl Describe for Free {
     fn begin(&mut self, _: &dyn Network, _: &dyn Dataset) -> Result<()> {
         self.perturbation = None;
         self.restored = None;
+        self.scale = None;
         Ok(())
     }
 
@@ -135,16 +149,39 @@ impl Replay for Free {
                     .into(),
             });
         }
-        let images = (batch.images.clone() + delta.clone()).clamp(self.range[0], self.range[1]);
+        let unit = batch.unit;
+        let clean = batch.convert(batch.images.clone(), unit, Unit::Pixel)?;
+        let delta = match self.relative {
+            true => {
+                let [n, c, height, width] = clean.dims();
+                let flat = clean.clone().reshape([n, c * height * width]);
+                let span = (flat.clone().max_dim(1) - flat.min_dim(1)).reshape([n, 1, 1, 1]);
+                // What the last batch left may be too much for these images.
+                let most = span.clone() * self.epsilon;
+                self.scale = Some(span);
+                delta.max_pair(most.clone().neg()).min_pair(most)
+            }
+            false => delta,
+        };
+        let images = (clean + delta.clone()).clamp(self.range[0], self.range[1]);
         self.perturbation = Some(delta);
-        Ok(images)
+        Ok(batch.convert(images, Unit::Pixel, unit)?)
     }
 
     fn learn(&mut self, gradient: Tensor<4>) -> Result<()> {
         let delta = self.perturbation.take().expect("perturbed before");
         let step = self.step_size.unwrap_or(self.epsilon);
-        let radius = radii(&vec![self.epsilon; delta.dims()[0]], &delta);
-        self.perturbation = Some(Norm::Linf.project(delta + gradient.sign() * step, &radius));
+        let direction = gradient.sign();
+        self.perturbation = Some(match &self.scale {
+            Some(span) => {
+                let (step, most) = (span.clone() * step, span.clone() * self.epsilon);
+                (delta + direction * step).max_pair(most.clone().neg()).min_pair(most)
+            }
+            None => {
+                let radius = radii(&vec![self.epsilon; delta.dims()[0]], &delta);
+                Norm::Linf.project(delta + direction * step, &radius)
+            }
+        });
         Ok(())
     }
 }

@@ -164,6 +164,36 @@ fn free_training_costs_what_ordinary_training_does_and_makes_as_many_steps() {
 }
 
 #[test]
+fn the_step_that_rogs_code_rounds_to_zero_is_half_of_a_share_of_each_images_range() {
+    let recipe = Recipe::preset("rog-free-at").unwrap().resolved().unwrap();
+    let options = serde_json::to_value(&recipe.stages[0].options).unwrap();
+    let Stage::Replay(mut free) = stage("free", options) else { panic!() };
+    assert_eq!(free.replays(), 5);
+    let mut batch = images(2);
+    let [_, c, h, w] = batch.dims();
+    // One image from 0.2 to 0.8, one from 0.4 to 0.5.
+    let ramp = |low: f32, span: f32| (0..c * h * w).map(move |i| low + span * i as f32 / (c * h * w - 1) as f32);
+    let values: Vec<f32> = ramp(0.2, 0.6).chain(ramp(0.4, 0.1)).collect();
+    batch.images =
+        burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [2, c, h, w]), &Device::flex());
+    let up = batch.images.ones_like();
+    let mut largest = Vec::new();
+    for _ in 0..3 {
+        let moved = floats(free.perturb(&batch).unwrap() - batch.images.clone());
+        largest.push(
+            [&moved[..c * h * w], &moved[c * h * w..]].map(|half| half.iter().fold(0.0f32, |m, v| m.max(v.abs()))),
+        );
+        free.learn(up.clone()).unwrap();
+    }
+    let radius = 8.0 / 255.0;
+    for (found, share) in largest.iter().zip([0.0, 0.5, 1.0]) {
+        for (found, span) in found.iter().zip([0.6, 0.1]) {
+            assert!((found - share * radius * span).abs() < 1e-6, "{largest:?}");
+        }
+    }
+}
+
+#[test]
 fn the_perturbation_of_free_training_goes_from_batch_to_batch_within_its_radius() {
     let Stage::Replay(mut free) = stage("free", serde_json::json!({ "replays": 2, "epsilon": 0.03 })) else { panic!() };
     assert_eq!(free.replays(), 2);
