@@ -121,7 +121,6 @@ impl Check {
         match problems {
             0 => Ok(()),
             1 => bail!("data set {}: 1 problem, listed above", manifest.name),
-            1 => bail!("data set {}: 1 problem, listed above", manifest.name),
             count => bail!("data set {}: {count} problems, listed above", manifest.name),
         }
     }
