@@ -110,9 +110,9 @@ pub fn recipes() -> Vec<(Recipe, &'static str)> {
 }
 
 /// The forms that [`Recipe::preset`] knows besides registered names.
-const PRESETS: &str = "'{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), \
-                       '{attack}{steps}-at-full' (all of it), 'ima', 'amat', 'ame', 'iaat', 'sat', 'fat', \
-                       'gairat', 'mma' (each also with '-classification'), 'regulated-finetune', any of these with '-dice' (nnU-Net's loss instead of cross-entropy), or the path of a .toml or .json file";
+const PRESETS: &str = "'{attack}{steps}-at' such as 'pgd3-at' or 'segpgd7-at' (half of each batch attacked), '{attack}{steps}-at-full' (all of \
+                       it), a recipe of margins with '-classification', any recipe with '-dice' (nnU-Net's loss instead of cross-entropy), or the \
+                       path of a .toml or .json file";
 
 impl Recipe {
     /// A recipe by name: `standard`, `pgd3-at`, `segpgd7-at-full`, …, with radius 8/255 and step size 0.01 (the SegPGD
