@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
-use fireproof_tensor::{HalfPrecision, Precision, Split, Victim};
+use fireproof_tensor::{HalfPrecision, Precision, Sizes, Split, Victim};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Blueprint, Builder, pad_to_multiple};
@@ -250,9 +250,19 @@ pub struct Trained<M> {
     blueprint: Arc<Blueprint>,
     device: Device,
     frozen: HashSet<ParamId>,
+    /// Sizes of tensors, which follow from the architecture alone.
+    sizes: Arc<Sizes>,
 }
 
 impl<M: Forward> Trained<M> {
+    /// The victim, split where the device binds no tensor as large as a batch may make.
+    fn fitting(&self, victim: impl Victim + Send + Sync + 'static) -> Box<dyn Victim + Send + Sync> {
+        match fireproof_tensor::device::largest_tensor(&self.device) {
+            Some(limit) => Box::new(Split::with_limit(victim, limit).sharing(self.sizes.clone())),
+            None => Box::new(victim),
+        }
+    }
+
     /// Assembles a network: `make` builds the module, its parameters get their names, ids and values from the builder.
     pub fn assemble(
         architecture: &Architecture,
@@ -264,7 +274,14 @@ impl<M: Forward> Trained<M> {
         let builder = Builder::new(seed, &device);
         let module = make(&builder);
         let blueprint = Arc::new(builder.finish());
-        Box::new(Self { module, architecture: architecture.clone(), blueprint, device, frozen: HashSet::new() })
+        Box::new(Self {
+            module,
+            architecture: architecture.clone(),
+            blueprint,
+            device,
+            frozen: HashSet::new(),
+            sizes: Arc::default(),
+        })
     }
 
     /// Replaces the module by a function of itself.
@@ -342,7 +359,7 @@ impl<M: Forward> Network for Trained<M> {
 
     fn victim(&self) -> Box<dyn Victim + Send + Sync> {
         let module = self.blueprint.fold(self.module.valid());
-        fitting(Frozen { module, architecture: self.architecture.clone() }, &self.device)
+        self.fitting(Frozen { module, architecture: self.architecture.clone() })
     }
 
     fn victim_in(&self, precision: Precision) -> fireproof_tensor::Result<Box<dyn Victim + Send + Sync>> {
@@ -352,7 +369,7 @@ impl<M: Forward> Network for Trained<M> {
         }
         let module = self.blueprint.fold(self.module.valid()).map(&mut Cast(dtype));
         let frozen = Frozen { module, architecture: self.architecture.clone() };
-        Ok(fitting(HalfPrecision::new(frozen, dtype), &self.device))
+        Ok(self.fitting(HalfPrecision::new(frozen, dtype)))
     }
 
     fn deep_clone(&self) -> Box<dyn Network> {
@@ -432,14 +449,6 @@ struct Frozen<M> {
 impl<M: Forward> Victim for Frozen<M> {
     fn logits(&self, images: Tensor<4>) -> fireproof_tensor::Result<Tensor<4>> {
         Ok(pass(&self.module, &self.architecture, images, &mut Taps::folded()).logits)
-    }
-}
-
-/// The victim, split where the device binds no tensor as large as a batch may make.
-fn fitting(victim: impl Victim + Send + Sync + 'static, device: &Device) -> Box<dyn Victim + Send + Sync> {
-    match fireproof_tensor::device::largest_tensor(device) {
-        Some(limit) => Box::new(Split::with_limit(victim, limit)),
-        None => Box::new(victim),
     }
 }
 

@@ -39,6 +39,6 @@ pub use batch::{Affine, Batch, Unit};
 pub use error::{Error, Result};
 pub use norm::Norm;
 pub use precision::{HalfPrecision, Precision};
-pub use split::Split;
+pub use split::{Sizes, Split};
 pub use targets::{Targets, VOID};
 pub use victim::{Counted, InUnit, Passes, Victim, victim};

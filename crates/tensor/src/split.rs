@@ -1,11 +1,16 @@
 //! Batches larger than a device binds at once.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 
 use crate::{Error, Result, Victim, device, ops};
+
+/// Bytes of the largest tensor that an image makes in a network, by its extents. Victims of one network share them, so that a network
+/// whose weights change at every step is measured once.
+#[derive(Debug, Default)]
+pub struct Sizes(Mutex<HashMap<[usize; 3], u64>>);
 
 /// A victim that passes as many images at a time as the device can.
 ///
@@ -14,19 +19,23 @@ use crate::{Error, Result, Victim, device, ops};
 pub struct Split<V> {
     inner: V,
     limit: Option<u64>,
-    /// Bytes of the largest tensor that one image makes, by its extents.
-    measured: Mutex<HashMap<[usize; 3], u64>>,
+    measured: Arc<Sizes>,
 }
 
 impl<V: Victim> Split<V> {
     /// With the limit of the device, where it has one.
     pub fn new(inner: V, device: &Device) -> Self {
-        Self { inner, limit: device::largest_tensor(device), measured: Mutex::default() }
+        Self { inner, limit: device::largest_tensor(device), measured: Arc::default() }
     }
 
     /// With a limit of one's own, in bytes.
     pub fn with_limit(inner: V, limit: u64) -> Self {
-        Self { inner, limit: Some(limit), measured: Mutex::default() }
+        Self { inner, limit: Some(limit), measured: Arc::default() }
+    }
+
+    /// With what victims of the same network have measured already.
+    pub fn sharing(self, measured: Arc<Sizes>) -> Self {
+        Self { measured, ..self }
     }
 
     /// The batch in parts that the device can take.
@@ -47,10 +56,8 @@ impl<V: Victim> Split<V> {
         /// Large enough for what pools and strides round.
         const SIDE: usize = 64;
         let [_, c, height, width] = images.dims();
-        let known = |measured: &Mutex<HashMap<[usize; 3], u64>>| {
-            measured.lock().unwrap_or_else(PoisonError::into_inner).get(&[c, height, width]).copied()
-        };
-        if let Some(bytes) = known(&self.measured) {
+        let known = || self.measured.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&bytes) = known().get(&[c, height, width]) {
             return Ok(bytes);
         }
         let (h, w) = (height.min(SIDE), width.min(SIDE));
@@ -59,7 +66,7 @@ impl<V: Victim> Split<V> {
         let largest = account.largest.max(logits?.dims().iter().product());
         let values = (largest * height * width).div_ceil(h * w);
         let bytes = 4 * values.max(c * height * width) as u64;
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner).insert([c, height, width], bytes);
+        known().insert([c, height, width], bytes);
         Ok(bytes)
     }
 }
@@ -159,7 +166,7 @@ mod tests {
         for limit in [image, 2 * image, 2 * image + 5, 100 * image] {
             let counted = Counted::new(&model);
             let split = Split::with_limit(Unmeasured(&counted), limit);
-            split.measured.lock().unwrap().insert([3, 12, 10], image);
+            split.measured.0.lock().unwrap().insert([3, 12, 10], image);
             let (z, g) = split.pull_back(images.clone(), &mut cotangent).unwrap();
             assert_eq!(counted.passes(), Passes { forward: 5, backward: 5 });
             z.into_data().assert_eq(&logits.to_data(), true);
@@ -195,6 +202,18 @@ mod tests {
         let large = Tensor::<4>::zeros([1, 3, 128, 128], &Device::flex());
         let split = Split::with_limit(model(), 1 << 20);
         split.logits(large).unwrap();
-        assert_eq!(split.measured.lock().unwrap()[&[3, 128, 128]], 8 * 128 * 128 * 4);
+        assert_eq!(split.measured.0.lock().unwrap()[&[3, 128, 128]], 8 * 128 * 128 * 4);
+    }
+
+    #[test]
+    fn victims_that_share_their_sizes_are_measured_once() {
+        let images = Tensor::<4>::zeros([2, 3, 12, 10], &Device::flex());
+        let (model, sizes) = (model(), Arc::new(Sizes::default()));
+        let counted = Counted::new(&model);
+        let pass = || Split::with_limit(Unmeasured(&counted), 3840).sharing(sizes.clone()).logits(images.clone());
+        pass().unwrap();
+        assert_eq!(counted.passes().forward, 3, "two images, and one crop that is measured");
+        pass().unwrap();
+        assert_eq!(counted.passes().forward, 5);
     }
 }
