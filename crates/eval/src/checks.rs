@@ -7,7 +7,7 @@ use std::fmt;
 
 use burn::tensor::{Device, Tensor};
 use fireproof_attacks::{AttackConfig, Context, Start, build};
-use fireproof_datasets::{Dataset, Sample, batch};
+use fireproof_datasets::{Sample, batch};
 use fireproof_metrics::ClassCounts;
 use fireproof_models::Network;
 use fireproof_report::{CHECKS_FILE, Check, Measured, Status, append_checks, labels, read_checks, sanity};
@@ -23,6 +23,9 @@ use crate::{Error, Plan, Result};
 pub const IMAGES: usize = 4;
 /// The same where an image has one label and four of them would have an accuracy in steps of 25 points.
 pub const IMAGES_OF_ONE_LABEL: usize = 256;
+
+/// How far the checks look for them.
+const AHEAD: usize = 64;
 
 /// Which checks are run besides those that follow from the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -461,7 +464,8 @@ impl Plan {
         let path = folder.join(CHECKS_FILE);
         let mut found = read_checks(&path)?;
         let Some(suite) = self.suite()? else { return Ok(found) };
-        let samples = shown(&*self.dataset, self.checked())?;
+        let ahead = (0..self.images.len()).take(AHEAD.max(self.checked())).map(|at| Ok(self.dataset.get(at)?));
+        let samples = shown(ahead, self.checked())?;
         for (subject, name, precision) in self.models() {
             let subject = &self.subjects[subject];
             let same = |one: &Measured| {
@@ -492,18 +496,16 @@ impl Plan {
     }
 }
 
-/// The first images that show two classes, then others: three attacks may well agree about a slice without an organ.
-fn shown(data: &dyn Dataset, count: usize) -> Result<Vec<Sample>> {
-    /// How far to look.
-    const AHEAD: usize = 64;
+/// Of so many samples, the first that show two classes, then others: three attacks may well agree about a slice without an organ.
+fn shown(samples: impl Iterator<Item = Result<Sample>>, count: usize) -> Result<Vec<Sample>> {
     let one_label = |sample: &Sample| {
         let mut labels = sample.mask.data.iter().filter(|label| **label != VOID);
         let first = labels.next();
         labels.all(|label| Some(label) == first)
     };
     let (mut varied, mut others) = (Vec::new(), Vec::new());
-    for at in 0..data.len().min(AHEAD.max(count)) {
-        let sample = data.get(at)?;
+    for sample in samples {
+        let sample = sample?;
         // A classifier's image has one label by design.
         if sample.mask.size() != (1, 1) && one_label(&sample) {
             others.push(sample)
@@ -676,46 +678,18 @@ mod tests {
         assert_eq!(failed(&measured(&suite, &victim(honest))), [Kind::Different.name()]);
     }
 
-    /// Images of 1×2 pixels, each with two labels.
-    struct Labels(Vec<[u8; 2]>);
-
-    impl Dataset for Labels {
-        fn name(&self) -> &str {
-            "labels"
-        }
-        fn split(&self) -> &str {
-            "test"
-        }
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn classes(&self) -> &[fireproof_datasets::Class] {
-            &[]
-        }
-        fn channels(&self) -> usize {
-            1
-        }
-        fn sample_name(&self, index: usize) -> String {
-            index.to_string()
-        }
-        fn stored_as(&self, _: usize) -> fireproof_datasets::Result<String> {
-            Ok("in memory".into())
-        }
-        fn get(&self, index: usize) -> fireproof_datasets::Result<Sample> {
-            Ok(Sample {
-                id: index as u64,
-                name: self.sample_name(index),
-                image: fireproof_datasets::Image { channels: 1, height: 1, width: 2, data: vec![0.0; 2] },
-                mask: fireproof_datasets::Mask { height: 1, width: 2, data: self.0[index].to_vec() },
-                case: None,
-            })
-        }
-    }
-
     #[test]
     fn checks_look_at_images_that_show_two_classes_and_at_others_where_there_are_too_few() {
-        let data = Labels(vec![[0, 0], [VOID, 1], [0, 1], [1, 1], [1, 0]]);
-        let names = |count| shown(&data, count).unwrap().into_iter().map(|sample| sample.name).collect::<Vec<_>>();
+        let sample = |(name, labels): (usize, [u8; 2])| Sample {
+            id: 0,
+            name: name.to_string(),
+            image: fireproof_datasets::Image { channels: 1, height: 1, width: 2, data: vec![0.0; 2] },
+            mask: fireproof_datasets::Mask { height: 1, width: 2, data: labels.to_vec() },
+            case: None,
+        };
+        let labels = [[0, 0], [VOID, 1], [0, 1], [1, 1], [1, 0]];
+        let samples = || labels.into_iter().enumerate().map(sample).map(Ok);
+        let names = |count| shown(samples(), count).unwrap().into_iter().map(|sample| sample.name).collect::<Vec<_>>();
         assert_eq!(names(2), ["2", "4"]);
         assert_eq!(names(4), ["2", "4", "0", "1"]);
     }

@@ -64,9 +64,11 @@ impl Snapshot {
         let Some(data) = checkpoint.stages.values().find_map(|state| state.get("history")) else {
             return Ok(Vec::new());
         };
-        let values = data.clone().try_to_vec::<f32>();
-        let values =
-            values.map_err(|error| Error::Margins { path: path.into(), reason: format!("'history': {error:?}") })?;
+        Self::rows(data).map_err(|reason| Error::Margins { path: path.into(), reason })
+    }
+
+    fn rows(data: &TensorData) -> Result<Vec<Self>, String> {
+        let values = data.clone().try_to_vec::<f32>().map_err(|error| format!("'history': {error:?}"))?;
         Ok(values.chunks_exact(ROW).map(Self::from_row).collect())
     }
 }
@@ -255,13 +257,8 @@ impl Store {
             *values = vector(state, name, n)?;
         }
         self.seen = vector(state, "seen", n)?;
-        self.history = match state.remove("history") {
-            None => Vec::new(),
-            Some(data) => {
-                let values = data.try_to_vec::<f32>().map_err(|error| format!("'history': {error:?}"))?;
-                values.chunks_exact(ROW).map(Snapshot::from_row).collect()
-            }
-        };
+        let history = state.remove("history").map(|data| Snapshot::rows(&data)).transpose()?;
+        self.history = history.unwrap_or_default();
         Ok(())
     }
 

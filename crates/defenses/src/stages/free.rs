@@ -40,9 +40,9 @@ pub struct Free {
     pub relative: bool,
     /// Lowest and highest valid value of a pixel.
     pub range: [f32; 2],
-    /// What `epsilon` is multiplied by for each image of the batch, `[N, 1, 1, 1]`.
+    /// What `epsilon` is multiplied by for each image of the batch, `[N]`.
     #[serde(skip)]
-    scale: Option<Tensor<4>>,
+    scale: Option<Tensor<1>>,
     /// `[N, C, H, W]`, from the last step.
     #[serde(skip)]
     perturbation: Option<Tensor<4>>,
@@ -133,6 +133,18 @@ impl Describe for Free {
     }
 }
 
+impl Free {
+    /// The perturbation cut to each image's radius.
+    fn within(&self, delta: Tensor<4>) -> Tensor<4> {
+        let radius = radii(&vec![self.epsilon; delta.dims()[0]], &delta);
+        let radius = match &self.scale {
+            Some(scale) => radius * scale.clone(),
+            None => radius,
+        };
+        Norm::Linf.project(delta, &radius)
+    }
+}
+
 impl Replay for Free {
     fn replays(&self) -> usize {
         self.replays
@@ -155,11 +167,9 @@ impl Replay for Free {
             true => {
                 let [n, c, height, width] = clean.dims();
                 let flat = clean.clone().reshape([n, c * height * width]);
-                let span = (flat.clone().max_dim(1) - flat.min_dim(1)).reshape([n, 1, 1, 1]);
+                self.scale = Some((flat.clone().max_dim(1) - flat.min_dim(1)).reshape([n]));
                 // What the last batch left may be too much for these images.
-                let most = span.clone() * self.epsilon;
-                self.scale = Some(span);
-                delta.max_pair(most.clone().neg()).min_pair(most)
+                self.within(delta)
             }
             false => delta,
         };
@@ -172,16 +182,11 @@ impl Replay for Free {
         let delta = self.perturbation.take().expect("perturbed before");
         let step = self.step_size.unwrap_or(self.epsilon);
         let direction = gradient.sign();
-        self.perturbation = Some(match &self.scale {
-            Some(span) => {
-                let (step, most) = (span.clone() * step, span.clone() * self.epsilon);
-                (delta + direction * step).max_pair(most.clone().neg()).min_pair(most)
-            }
-            None => {
-                let radius = radii(&vec![self.epsilon; delta.dims()[0]], &delta);
-                Norm::Linf.project(delta + direction * step, &radius)
-            }
-        });
+        let step = match &self.scale {
+            Some(scale) => direction * scale.clone().reshape([-1, 1, 1, 1]) * step,
+            None => direction * step,
+        };
+        self.perturbation = Some(self.within(delta + step));
         Ok(())
     }
 }
