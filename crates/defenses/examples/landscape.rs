@@ -8,8 +8,9 @@
 //! Prints one JSON line for each file of weights: the mean cross-entropy of 200 images under PGD-10 at 8/255, attacked anew at
 //! every place, and the highest of ten filter-normalised directions at each radius.
 
-use std::{error::Error, path::Path};
+use std::path::Path;
 
+use anyhow::{Result, bail};
 use burn::tensor::Device;
 use fireproof_attacks::{AttackConfig, Context};
 use fireproof_datasets::{Options, batch, open};
@@ -21,10 +22,10 @@ const IMAGES: usize = 200;
 const DIRECTIONS: usize = 10;
 const RADII: [f64; 9] = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5];
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [data, root, split, files @ ..] = &arguments[..] else {
-        return Err("expected DATA ROOT SPLIT WEIGHTS..., see the head of this file".into());
+        bail!("found {} arguments, expected DATA ROOT SPLIT WEIGHTS...", arguments.len());
     };
     let device = Device::flex();
     let data = open(data, Some(Path::new(root)), split.parse()?, Options::default())?;
