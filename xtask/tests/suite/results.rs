@@ -49,6 +49,16 @@ fn records(folder: &str) -> Vec<Value> {
     records
 }
 
+/// What an example said of several files of weights, a line each.
+fn described(path: &str) -> Vec<Value> {
+    read(path).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The runs of a name, one for each seed.
+fn runs<'a>(all: &'a [Value], name: &str) -> Vec<&'a Value> {
+    all.iter().filter(|run| text(run, "name").rsplit_once("-s").unwrap().0 == name).collect()
+}
+
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
@@ -305,10 +315,7 @@ fn flatness() {
         ("awp-at, four times the budget", "long-awp-at"),
     ];
     let numbers = |value: &Value| value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
-    let found: Vec<Value> = read("docs/results/robust-training/landscape.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let found = described("docs/results/robust-training/landscape.jsonl");
     let radii = numbers(&found[0]["radii"]);
     let lines = LINES.map(|(name, prefix)| {
         let of: Vec<Vec<f64>> = found
@@ -364,10 +371,7 @@ fn the_page_of_the_hippocampus_says_what_its_records_say() {
     let level = |noise: f64| noise * (3072.0f64 / 2240.0).sqrt();
     let scored: Vec<Scored> = MARGINS
         .iter()
-        .map(|&name| Scored {
-            recipe: name,
-            runs: all.iter().filter(|run| text(run, "name").rsplit_once("-s").unwrap().0 == name).collect(),
-        })
+        .map(|&name| Scored { recipe: name, runs: runs(&all, name) })
         .filter(|scored| !scored.runs.is_empty())
         .collect();
     let lines = scored.iter().map(|scored| {
@@ -427,25 +431,22 @@ fn the_page_of_the_hippocampus_says_what_its_records_say() {
         legend(2.0 * PLOT + 4.0, points.iter().map(|point| point.0.as_str()), true),
     ];
     settle("docs/images/hippocampus.svg", &picture(2.0 * PLOT + 180.0, HEIGHT, &drawn), REMAKE);
-    margins();
+    // As the paper counts noise, for 56 x 40 values.
+    growth("hippocampus", ["ima", "amat"], 2240f64.sqrt(), "Margins of 1073 slices", REMAKE);
 }
 
-/// How the margins grew: what every epoch did, and their spread as curves.
-fn margins() {
-    const REMAKE: &str = "docs/results/hippocampus: run .ci/margin-training";
+/// How the margins grew: what every epoch did, and their spread as curves. `unit` makes a margin what the page counts noise in.
+fn growth(page: &str, names: [&str; 2], unit: f64, title: &str, remake: &str) {
     /// Of the quantiles that a record holds: 10 %, the median, 90 %.
     const CURVES: [(usize, &str); 3] = [(5, "90 %"), (3, "median"), (1, "10 %")];
-    let found: Vec<Value> = read("docs/results/hippocampus/margins.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    // As the paper counts noise, for 56 x 40 values.
-    let noise = |value: &Value| value.as_f64().unwrap() * 2240f64.sqrt();
+    let found = described(&format!("docs/results/{page}/margins.jsonl"));
+    let noise = |value: &Value| value.as_f64().unwrap() * unit;
     let (mut lines, mut curves) = (Vec::new(), Vec::new());
-    for recipe in ["ima", "amat"] {
+    for name in names {
+        let recipe = name.trim_start_matches("margin-");
         let runs: Vec<&[Value]> = found
             .iter()
-            .filter(|run| text(run, "weights").starts_with(&format!("{recipe}-s")))
+            .filter(|run| text(run, "weights").starts_with(&format!("{name}-s")))
             .map(|run| run["epochs"].as_array().unwrap().as_slice())
             .collect();
         let over = |epoch: usize, value: &dyn Fn(&Value) -> f64| {
@@ -457,23 +458,18 @@ fn margins() {
             let head = [format!("`{recipe}`"), (epoch + 1).to_string()];
             lines.push([&head[..], &["expanded", "refined", "wrong"].map(count), &numbers].concat());
         }
-        curves.extend(CURVES.map(|(at, name)| {
+        curves.extend(CURVES.map(|(at, quantile)| {
             let points =
                 (0..runs[0].len()).map(|epoch| [epoch as f64 + 1.0, over(epoch, &|one| noise(&one["quantiles"][at]))]);
-            (format!("{recipe}, {name}"), points.collect::<Vec<_>>())
+            (format!("{recipe}, {quantile}"), points.collect::<Vec<_>>())
         }));
     }
-    let path = "docs/results/hippocampus.md";
+    let path = &format!("docs/results/{page}.md");
     let head = ["recipe", "epoch", "expanded", "refined", "wrong", "10 %", "median", "90 %", "largest"];
-    settle(path, &put(&read(path), path, "How the margins grew", &table(&head, lines)), REMAKE);
-    let axes = Axes {
-        left: 0.0,
-        title: "Margins of 1073 slices",
-        x: ("epoch", 1.0, 5.0),
-        y: ("margin, as the paper counts noise", 0.0, 16.0),
-    };
+    settle(path, &put(&read(path), path, "How the margins grew", &table(&head, lines)), remake);
+    let axes = Axes { left: 0.0, title, x: ("epoch", 1.0, 5.0), y: ("margin, as the paper counts noise", 0.0, 16.0) };
     let drawn = [axes.lines(&curves), legend(PLOT + 4.0, curves.iter().map(|curve| curve.0.as_str()), false)];
-    settle("docs/images/hippocampus-margins.svg", &picture(PLOT + 130.0, HEIGHT, &drawn), REMAKE);
+    settle(&format!("docs/images/{page}-margins-grown.svg"), &picture(PLOT + 130.0, HEIGHT, &drawn), remake);
 }
 
 #[test]
@@ -503,13 +499,10 @@ fn the_page_of_nuclei_says_what_its_records_say() {
     const FAST: [&str; 4] = ["segpgd", "cospgd", "masked-ce", "js"];
     let all = records("docs/results/nuclei");
     let path = "docs/results/nuclei.md";
-    let of = |name: &str| -> Vec<&Value> {
-        all.iter().filter(|run| text(run, "name").rsplit_once("-s").unwrap().0 == name).collect()
-    };
     let worst = |run: &Value| run["worst"][0]["miou"].as_f64().unwrap();
 
     let scored: Vec<Scored> =
-        RECIPES.iter().map(|&recipe| Scored { recipe, runs: of(&format!("recipe-{recipe}")) }).collect();
+        RECIPES.iter().map(|&recipe| Scored { recipe, runs: runs(&all, &format!("recipe-{recipe}")) }).collect();
     let made: usize = scored.iter().map(|scored| scored.runs.len()).sum();
     assert_eq!(
         made,
@@ -561,7 +554,7 @@ fn the_page_of_nuclei_says_what_its_records_say() {
     let margins: Vec<Scored> = [("recipe-nnunet".to_owned(), "standard")]
         .into_iter()
         .chain(MARGINS.map(|name| (format!("margin-{name}"), name)))
-        .map(|(name, recipe)| Scored { recipe, runs: of(&name) })
+        .map(|(name, recipe)| Scored { recipe, runs: runs(&all, &name) })
         .filter(|scored| !scored.runs.is_empty())
         .collect();
     let lines = margins.iter().map(|scored| {
@@ -598,11 +591,12 @@ fn the_page_of_nuclei_says_what_its_records_say() {
     let axes = Axes {
         left: 0.0,
         title: "Fine-tuned from the same weights",
-        x: ("clean Dice, %", 70.0, 100.0),
-        y: ("Dice under ℓ2 noise 10, %", 0.0, 100.0),
+        x: ("clean Dice, %", 60.0, 100.0),
+        y: ("Dice under ℓ2 noise 10, %", 0.0, 80.0),
     };
     let drawn = [axes.points(&tuned), legend(PLOT + 4.0, tuned.iter().map(|point| point.0.as_str()), true)];
     settle("docs/images/nuclei-margins.svg", &picture(PLOT + 170.0, HEIGHT, &drawn), REMAKE);
+    growth("nuclei", ["margin-ima", "margin-amat"], 2240f64.sqrt() / 0.0555, "Margins of 120 images", REMAKE);
 }
 
 #[test]
@@ -617,9 +611,7 @@ fn the_page_of_classification_says_what_its_records_say() {
         found.next().expect("every radius")["accuracy"].as_f64().unwrap()
     };
     let lines = NAMES.iter().filter_map(|&name| {
-        let runs: Vec<&Value> =
-            all.iter().filter(|run| text(run, "name").rsplit_once("-s").unwrap().0 == name).collect();
-        let scored = Scored { recipe: name, runs };
+        let scored = Scored { recipe: name, runs: runs(&all, name) };
         (!scored.runs.is_empty()).then(|| {
             let head =
                 [format!("`{name}`"), scored.runs.len().to_string(), format!("{:.2}", mean(&scored.of(passes)) / 1e6)];

@@ -125,6 +125,6 @@ pub const PLOT: f64 = SIDE[0] + MARGIN[0] + 26.0;
 pub const HEIGHT: f64 = SIDE[1] + MARGIN[1] + 54.0;
 
 fn tidy(value: f64) -> String {
-    let text = format!("{value:.2}");
+    let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -62,6 +62,16 @@ fn nuclei_are_one_channel_with_few_foreground_pixels() {
         assert_eq!((report.samples, report.mean.len(), report.void_pixels), (samples, 1, 0));
         close(&[shares(&report)[1]], &[foreground], 0.051);
     }
+    // The unit of noise in docs/results/nuclei.md.
+    let train = open("nuclei", Some(&root), Split::Train, Options::default()).unwrap();
+    let deviation = |index| {
+        let pixels = train.get(index).unwrap().image.data;
+        let mean = pixels.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / pixels.len() as f64;
+        (pixels.iter().map(|&pixel| (f64::from(pixel) - mean).powi(2)).sum::<f64>() / pixels.len() as f64).sqrt()
+    };
+    let mut deviations: Vec<f64> = (0..train.len()).map(deviation).collect();
+    deviations.sort_by(f64::total_cmp);
+    close(&[(deviations[59] + deviations[60]) / 2.0], &[0.0555], 0.00006);
 }
 
 #[test]
