@@ -10,6 +10,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fireproof_kernels::Epilogue;
 use fireproof_kernels::conv2d::{Conv2dShape, PackedWeights, forward, input_gradient, weight_gradient};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn layer(channels: [usize; 2], size: [usize; 2], kernel: usize, stride: usize, dilation: usize) -> Conv2dShape {
@@ -80,6 +81,15 @@ fn convolutions(criterion: &mut Criterion) {
             });
             group.bench_function(format!("{name}/input_gradient"), |b| {
                 b.iter(|| input_gradient(&shape, &grad_out, &weights, &mut grad_in));
+            });
+            // As in training, where they change after every pass.
+            let changing: Arc<[f32]> = weights.as_slice().into();
+            let once = || PackedWeights::sharing(&shape, changing.clone()).used_once();
+            group.bench_function(format!("{name}/forward, new weights"), |b| {
+                b.iter(|| forward(&shape, &x, &once(), Epilogue::default(), &mut out));
+            });
+            group.bench_function(format!("{name}/input_gradient, new weights"), |b| {
+                b.iter(|| input_gradient(&shape, &grad_out, &once(), &mut grad_in));
             });
             group.bench_function(format!("{name}/weight_gradient"), |b| {
                 b.iter(|| weight_gradient(&shape, &x, &grad_out, &mut grad_weights));

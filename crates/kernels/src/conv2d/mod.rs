@@ -51,13 +51,13 @@ pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue
     check_epilogue(&epilogue, shape.out_channels, out.len());
     let size = [shape.out_height(), shape.out_width()];
     match Algorithm::new(shape, weights.winograd(), shape.in_channels, shape.out_channels, size) {
-        Algorithm::Winograd(tile) => winograd::forward(shape, x, weights.frequencies(tile), epilogue, out),
+        Algorithm::Winograd(tile) => winograd::forward(shape, x, weights.filters(tile), epilogue, out),
         Algorithm::Interleaved(tile, parts) => {
             let input = split(&parts, [shape.height, shape.width], shape.in_channels, x);
             let residual = epilogue.residual.map(|residual| split(&parts, size, shape.out_channels, residual));
             let epilogue = Epilogue { residual: residual.as_deref(), ..epilogue };
             let mut output = Scratch::new(parts.len(size, shape.out_channels));
-            winograd::forward(&parts.dense, &input, weights.frequencies(tile), epilogue, &mut output);
+            winograd::forward(&parts.dense, &input, weights.filters(tile), epilogue, &mut output);
             parts.join(size, shape.out_channels, &output, out);
         }
         Algorithm::Taps => sum_taps(&Stencil::forward(shape), x, weights.forward(), epilogue, out),
@@ -75,12 +75,12 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &PackedWei
     let size = [shape.height, shape.width];
     match Algorithm::new(shape, weights.winograd(), shape.out_channels, shape.in_channels, size) {
         Algorithm::Winograd(tile) => {
-            winograd::input_gradient(shape, grad_out, weights.frequencies(tile), grad_in);
+            winograd::input_gradient(shape, grad_out, weights.filters(tile), grad_in);
         }
         Algorithm::Interleaved(tile, parts) => {
             let input = split(&parts, [shape.out_height(), shape.out_width()], shape.out_channels, grad_out);
             let mut output = Scratch::new(parts.len(size, shape.in_channels));
-            winograd::input_gradient(&parts.dense, &input, weights.frequencies(tile), &mut output);
+            winograd::input_gradient(&parts.dense, &input, weights.filters(tile), &mut output);
             parts.join(size, shape.in_channels, &output, grad_in);
         }
         Algorithm::Taps => {

@@ -1,8 +1,14 @@
 use super::register_tile::BLOCK;
 use super::{Conv2dShape, Winograd};
 use crate::parallel;
-use crate::winograd::{Tile, TransformedWeights};
+use crate::scratch::Scratch;
+use crate::simd::Isa;
+use crate::vectorized::vectorized;
+use crate::winograd::{self, Filters, Tile, TransformedWeights};
 use std::sync::OnceLock;
+
+/// Blocks of output channels that are filled at once where their weights are neighbours.
+const BLOCKS: usize = 16;
 
 /// Weights of one convolution, rearranged for the kernels. Make them once and keep them while the weights are constant,
 /// as a victim's are during an attack.
@@ -16,8 +22,9 @@ pub struct PackedWeights {
     groups: usize,
     kernel: [usize; 2],
     winograd: Winograd,
-    forward: OnceLock<Vec<f32>>,
-    gradient: OnceLock<Vec<f32>>,
+    once: bool,
+    forward: OnceLock<Scratch>,
+    gradient: OnceLock<Scratch>,
     /// For F(2×2) and F(4×4).
     frequencies: [OnceLock<TransformedWeights>; 2],
 }
@@ -45,6 +52,7 @@ impl PackedWeights {
             groups: shape.groups,
             kernel: shape.kernel,
             winograd: Winograd::current(),
+            once: false,
             forward: OnceLock::new(),
             gradient: OnceLock::new(),
             frequencies: Default::default(),
@@ -54,6 +62,12 @@ impl PackedWeights {
     /// The same weights with another limit on Winograd tiles than [`Winograd::current`].
     pub fn with_winograd(self, limit: Winograd) -> Self {
         PackedWeights { winograd: limit, ..self }
+    }
+
+    /// The same weights for one pass, after which they change, as in training. What would be transformed for all passes at
+    /// once, and needs several times the memory of the weights, is then transformed in parts while the pass needs them.
+    pub fn used_once(self) -> Self {
+        PackedWeights { once: true, ..self }
     }
 
     /// The largest Winograd tile that these weights may be used with.
@@ -79,51 +93,74 @@ impl PackedWeights {
     /// `[group][output channel / BLOCK][tap][input channel][BLOCK]`, zeros behind the last output channel.
     pub(super) fn forward(&self) -> &[f32] {
         self.forward.get_or_init(|| {
-            let inputs = self.in_channels / self.groups;
+            let (outputs, inputs) = (self.out_channels / self.groups, self.in_channels / self.groups);
             let taps = self.kernel[0] * self.kernel[1];
-            self.pack(self.out_channels / self.groups, inputs, |group, output, input, tap| {
-                ((group * (self.out_channels / self.groups) + output) * inputs + input) * taps + tap
-            })
+            self.pack([outputs, inputs], [inputs * taps, taps], 1)
         })
     }
 
     /// The same with the roles of input and output channels exchanged.
     pub(super) fn gradient(&self) -> &[f32] {
         self.gradient.get_or_init(|| {
-            let inputs = self.in_channels / self.groups;
+            let (outputs, inputs) = (self.out_channels / self.groups, self.in_channels / self.groups);
             let taps = self.kernel[0] * self.kernel[1];
-            self.pack(inputs, self.out_channels / self.groups, |group, output, input, tap| {
-                ((group * (self.out_channels / self.groups) + input) * inputs + output) * taps + tap
-            })
+            // Several blocks at once read whole cache lines.
+            self.pack([inputs, outputs], [taps, inputs * taps], BLOCKS.div_ceil(taps))
         })
     }
 
-    /// Transformed for Winograd.
-    pub(super) fn frequencies(&self, tile: Tile) -> &TransformedWeights {
-        self.frequencies[tile as usize]
-            .get_or_init(|| TransformedWeights::new(tile, self.as_slice(), self.out_channels, self.in_channels))
+    /// For Winograd.
+    pub(super) fn filters(&self, tile: Tile) -> winograd::Weights<'_> {
+        let filters = Filters::new(tile, self.as_slice(), self.out_channels, self.in_channels);
+        if self.once {
+            return winograd::Weights::Plain(filters);
+        }
+        winograd::Weights::Transformed(self.frequencies[tile as usize].get_or_init(|| filters.transform_all()))
     }
 
-    fn pack(
-        &self,
+    /// For `[outputs, inputs]` channels of the packed form, whose weights lie `strides` numbers apart: `together` blocks of
+    /// outputs are filled at once, input after input.
+    fn pack(&self, [outputs, inputs]: [usize; 2], strides: [usize; 2], together: usize) -> Scratch {
+        let taps = self.kernel[0] * self.kernel[1];
+        let (isa, weights) = (Isa::current(), self.as_slice());
+        let (group, chunk) = (outputs.div_ceil(BLOCK) * inputs * taps * BLOCK, inputs * taps * BLOCK);
+        let mut packed = Scratch::new(self.groups * group);
+        for (weights, packed) in weights.chunks_exact(outputs * inputs * taps).zip(packed.chunks_exact_mut(group)) {
+            parallel::for_each_chunk(packed, together * chunk, |index, target| {
+                let first = index * together * BLOCK;
+                let outputs = outputs - first;
+                fill(isa, &weights[first * strides[0]..], outputs, inputs, taps, strides, target);
+            });
+        }
+        packed
+    }
+}
+
+vectorized! {
+    /// Fills whole blocks of output channels, of which the last may be short of some.
+    fn fill<'a>(
+        weights: &'a [f32],
         outputs: usize,
         inputs: usize,
-        at: impl Fn(usize, usize, usize, usize) -> usize + Sync + Send,
-    ) -> Vec<f32> {
-        let taps = self.kernel[0] * self.kernel[1];
-        let blocks = outputs.div_ceil(BLOCK);
-        let weights = self.as_slice();
-        let mut packed = vec![0.0; self.groups * blocks * inputs * taps * BLOCK];
-        let chunk = inputs * taps * BLOCK;
-        parallel::for_each_plane(&mut packed, chunk, chunk, |index, target| {
-            let (group, block) = (index / blocks, index % blocks);
-            for (row, target) in target.chunks_exact_mut(BLOCK).enumerate() {
-                let (tap, input) = (row / inputs, row % inputs);
-                for (m, target) in target.iter_mut().enumerate().take(outputs - block * BLOCK) {
-                    *target = weights[at(group, block * BLOCK + m, input, tap)];
+        taps: usize,
+        strides: [usize; 2],
+        blocks: &'a mut [f32],
+    ) {
+        for input in 0..inputs {
+            for (block, target) in blocks.chunks_exact_mut(inputs * taps * BLOCK).enumerate() {
+                let count = BLOCK.min(outputs - block * BLOCK);
+                let first = block * BLOCK * strides[0] + input * strides[1];
+                for tap in 0..taps {
+                    let source = &weights[first + tap..][..(count - 1) * strides[0] + 1];
+                    let target = &mut target[(tap * inputs + input) * BLOCK..][..BLOCK];
+                    if count < BLOCK {
+                        target.fill(0.0);
+                    }
+                    for (target, weight) in target.iter_mut().zip(source.iter().step_by(strides[0])) {
+                        *target = *weight;
+                    }
                 }
             }
-        });
-        packed
+        }
     }
 }

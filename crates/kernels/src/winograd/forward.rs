@@ -4,8 +4,8 @@ use super::input::{Spectrum, transform_input};
 use super::output::transform_output;
 use super::products::{CHANNELS, PANEL, SUMMED, multiply};
 use super::staging::staging_len;
-use super::tiling::{Planes, Tiling, spread};
-use super::weights::{Filters, TransformedWeights};
+use super::tiling::{Block, Planes, Tiling, spread};
+use super::weights::{Frequency, TransformedWeights, Weights};
 use super::{Lanes, Tile};
 use crate::epilogue::Epilogue;
 use crate::parallel::{self, Shared};
@@ -31,24 +31,23 @@ const CHANNEL_JOBS: usize = 8;
 pub(super) fn convolve(
     planes: Planes,
     x: &[f32],
-    weights: &TransformedWeights,
+    weights: Weights,
     flipped: bool,
     epilogue: Epilogue,
     out: &mut [f32],
 ) {
-    let found = if flipped {
-        (weights.output_channels, weights.input_channels)
-    } else {
-        (weights.input_channels, weights.output_channels)
+    let (tile, [outputs, inputs]) = match weights {
+        Weights::Transformed(weights) => (weights.tile, weights.channels()),
+        Weights::Plain(filters) => (filters.tile, filters.channels()),
     };
-    let expected = (planes.input_channels, planes.output_channels);
-    assert_eq!(found, expected, "channels of the transformed weights");
+    let found = if flipped { (outputs, inputs) } else { (inputs, outputs) };
+    assert_eq!(found, (planes.input_channels, planes.output_channels), "channels of the weights");
     assert_eq!(out.len(), planes.images * planes.output_channels * planes.output[0] * planes.output[1], "output");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()), "residual as large as the output");
     let isa = Isa::current();
-    let tiling = Tiling::new(planes, weights.tile.outputs(), isa.dispatch(Lanes));
+    let tiling = Tiling::new(planes, tile.outputs(), isa.dispatch(Lanes));
     let pass = Pass { isa, tiling, x, weights, flipped, epilogue, out: Shared::new(out) };
-    match weights.tile {
+    match tile {
         Tile::F2 => pass.run::<2>(),
         Tile::F4 => pass.run::<4>(),
     }
@@ -59,16 +58,38 @@ struct Pass<'a> {
     isa: Isa,
     tiling: Tiling,
     x: &'a [f32],
-    weights: &'a TransformedWeights,
+    weights: Weights<'a>,
     flipped: bool,
     epilogue: Epilogue<'a>,
     out: Shared<'a, f32>,
 }
 
 impl Pass<'_> {
-    /// One frequency's weights for the channels of the result from `first` on.
-    fn filters(&self, frequency: usize, first: usize) -> Filters {
-        if self.flipped { self.weights.flipped(frequency, first) } else { self.weights.forward(frequency, first) }
+    /// One frequency's weights for the channels of the result from `first` on, and those summed over from `summed` on.
+    fn frequency(&self, weights: &TransformedWeights, frequency: usize, first: usize, summed: usize) -> Frequency {
+        if self.flipped { weights.flipped(frequency, first, summed) } else { weights.forward(frequency, first, summed) }
+    }
+
+    /// Calls `work` with the weights for some channels of the result and some that are summed over, or with one part of the
+    /// former after the other where they must be transformed first.
+    fn with_weights(
+        &self,
+        outputs: &Range<usize>,
+        inputs: &Range<usize>,
+        mut work: impl FnMut(&TransformedWeights, &Range<usize>),
+    ) {
+        match self.weights {
+            Weights::Transformed(weights) => work(weights, outputs),
+            Weights::Plain(filters) => {
+                let parts = (self.tiling.frequencies() * inputs.len() * outputs.len()).div_ceil(SHARED_NUMBERS);
+                let size = outputs.len().div_ceil(parts).next_multiple_of(CHANNELS);
+                for start in outputs.clone().step_by(size) {
+                    let part = start..outputs.end.min(start + size);
+                    let [outputs, inputs] = if self.flipped { [inputs, &part] } else { [&part, inputs] };
+                    work(&filters.transform(outputs.clone(), inputs.clone()), &part);
+                }
+            }
+        }
     }
 
     fn run<const M: usize>(self) {
@@ -76,11 +97,19 @@ impl Pass<'_> {
         let per_group = tiling.frequencies() * tiling.lanes;
         let count = BLOCK_TILES / tiling.lanes;
         let blocks = tiling.groups.div_ceil(count);
-        if blocks >= FEW_BLOCKS && count * per_group * tiling.planes.input_channels <= BLOCK_NUMBERS {
-            parallel::for_each(blocks, |i| self.isa.dispatch(WholeBlock::<M> { pass: self, first: i * count, count }));
-        } else {
-            let cut = Cut::new(tiling);
-            (0..tiling.groups).step_by(cut.groups).for_each(|first| self.shared_groups::<M>(first, cut));
+        let whole = blocks >= FEW_BLOCKS && count * per_group * tiling.planes.input_channels <= BLOCK_NUMBERS;
+        let cut = Cut::new(tiling);
+        let made = match self.weights {
+            // More than one block or cut would transform the same filters again.
+            Weights::Plain(filters) if whole || cut.groups < tiling.groups => Some(filters.transform_all()),
+            _ => None,
+        };
+        let pass = Pass { weights: made.as_ref().map_or(self.weights, Weights::Transformed), ..self };
+        match pass.weights {
+            Weights::Transformed(weights) if whole => parallel::for_each(blocks, |i| {
+                self.isa.dispatch(WholeBlock::<M> { pass, weights, first: i * count, count });
+            }),
+            _ => (0..tiling.groups).step_by(cut.groups).for_each(|first| pass.shared_groups::<M>(first, cut)),
         }
     }
 
@@ -95,30 +124,19 @@ impl Pass<'_> {
         let (input, products) = (Shared::new(&mut input), Shared::new(&mut products));
         for outputs in &slices(planes.output_channels, cut.outputs).collect::<Vec<_>>() {
             for inputs in &slices(planes.input_channels, cut.inputs).collect::<Vec<_>>() {
-                let run = |jobs, work: fn(usize) -> Work| {
-                    parallel::for_each(jobs, |job| {
-                        let (count, work) = (cut.groups, work(job));
-                        let step = Step::<M> {
-                            pass: self,
-                            first,
-                            count,
-                            inputs,
-                            outputs,
-                            products_stride,
-                            input,
-                            products,
-                            work,
-                        };
-                        self.isa.dispatch(step);
-                    });
-                };
+                let count = cut.groups;
+                let step = Step { pass: self, first, count, inputs, outputs, products_stride, input, products };
                 // One slice of all input channels is still there.
                 if outputs.start == 0 || inputs.len() < planes.input_channels {
-                    run(CHANNEL_JOBS, Work::Input);
+                    parallel::for_each(CHANNEL_JOBS, |job| self.isa.dispatch(InputStep::<M> { step, job }));
                 }
-                run(frequencies, Work::Products);
+                self.with_weights(outputs, inputs, |weights, part| {
+                    parallel::for_each(frequencies, |frequency| {
+                        self.isa.dispatch(ProductStep { step, weights, part, frequency });
+                    });
+                });
                 if inputs.end == planes.input_channels {
-                    run(CHANNEL_JOBS, Work::Output);
+                    parallel::for_each(CHANNEL_JOBS, |job| self.isa.dispatch(OutputStep::<M> { step, job }));
                 }
             }
         }
@@ -153,6 +171,7 @@ impl Cut {
 /// All the work of one block.
 struct WholeBlock<'a, const M: usize> {
     pass: Pass<'a>,
+    weights: &'a TransformedWeights,
     first: usize,
     count: usize,
 }
@@ -184,7 +203,7 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
                         input.add(f * spectrum.stride),
                         block.groups,
                         &all,
-                        self.pass.filters(f, first),
+                        self.pass.frequency(self.weights, f, first, 0),
                         channels.len().div_ceil(CHANNELS),
                         products.add(f * stride),
                     );
@@ -195,8 +214,9 @@ impl<const M: usize> Kernel for WholeBlock<'_, M> {
     }
 }
 
-/// A part of the work of some groups.
-struct Step<'a, const M: usize> {
+/// The work on some groups: a slice of the input channels for one of the output channels.
+#[derive(Clone, Copy)]
+struct Step<'a> {
     pass: Pass<'a>,
     first: usize,
     count: usize,
@@ -205,65 +225,88 @@ struct Step<'a, const M: usize> {
     products_stride: usize,
     input: Shared<'a, f32>,
     products: Shared<'a, f32>,
-    work: Work,
 }
 
-enum Work {
-    /// The transform of a share of the input channels.
-    Input(usize),
-    /// All products of one frequency.
-    Products(usize),
-    /// The inverse transform of a share of the output channels.
-    Output(usize),
+impl Step<'_> {
+    fn spectrum(&self, block: &Block) -> Spectrum {
+        Spectrum::new(self.inputs, block.groups, self.pass.tiling.lanes, PANEL)
+    }
 }
 
+/// The transform of a share of the input channels.
+struct InputStep<'a, const M: usize> {
+    step: Step<'a>,
+    job: usize,
+}
+
+impl<const M: usize> Kernel for InputStep<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Step { pass: Pass { tiling, x, .. }, first, count, inputs, input, .. } = &self.step;
+        let block = tiling.block(*first, *count);
+        let mut staging = Scratch::new(staging_len(tiling, *count));
+        let (channels, spectrum) = (share(inputs, self.job), self.step.spectrum(&block));
+        // SAFETY: the buffer has the spectrum's size, and this job alone writes these channels.
+        unsafe {
+            transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, input.pointer(0));
+        }
+    }
+}
+
+/// All products of a frequency with the weights of a part of the output channels.
+struct ProductStep<'a> {
+    step: Step<'a>,
+    weights: &'a TransformedWeights,
+    part: &'a Range<usize>,
+    frequency: usize,
+}
+
+impl Kernel for ProductStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ProductStep { step, weights, part, frequency } = self;
+        let Step { pass, inputs, outputs, input, products, .. } = &step;
+        let block = pass.tiling.block(step.first, step.count);
+        let weights = pass.frequency(weights, frequency, part.start, inputs.start);
+        let place = (part.start - outputs.start) * block.groups * S::LANES;
+        // SAFETY: the buffers have the sizes that the strides say, and this job alone writes these channels of the frequency.
+        unsafe {
+            let input = input.pointer(frequency * step.spectrum(&block).stride);
+            let products = products.pointer(frequency * step.products_stride + place);
+            multiply(s, input, block.groups, inputs, weights, part.len().div_ceil(CHANNELS), products);
+        }
+    }
+}
+
+/// The transform of a share of the output channels.
+struct OutputStep<'a, const M: usize> {
+    step: Step<'a>,
+    job: usize,
+}
+
+impl<const M: usize> Kernel for OutputStep<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Step { pass: Pass { tiling, epilogue, out, .. }, first, count, outputs, products, .. } = &self.step;
+        let block = tiling.block(*first, *count);
+        let (channels, stride) = (share(outputs, self.job), self.step.products_stride);
+        let mut staging = Scratch::new(staging_len(tiling, *count));
+        // SAFETY: the products were all written before; this job alone writes the pixels of these channels.
+        unsafe {
+            let products = products.pointer((channels.start - outputs.start) * block.groups * S::LANES);
+            transform_output::<S, M>(s, tiling, &block, products, stride, channels, epilogue, &mut staging, *out);
+        }
+    }
+}
 /// The share of some channels that one of [`CHANNEL_JOBS`] jobs has.
 fn share(channels: &Range<usize>, job: usize) -> Range<usize> {
     let size = channels.len().div_ceil(CHANNEL_JOBS);
     let at = |job: usize| channels.end.min(channels.start + job * size);
     at(job)..at(job + 1)
-}
-
-impl<const M: usize> Kernel for Step<'_, M> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Step { inputs, outputs, .. } = self;
-        let Pass { tiling, x, epilogue, out, .. } = &self.pass;
-        let block = tiling.block(self.first, self.count);
-        let spectrum = Spectrum::new(inputs, block.groups, S::LANES, PANEL);
-        let tiles = block.groups * S::LANES;
-        match self.work {
-            Work::Input(job) => {
-                let mut staging = Scratch::new(staging_len(tiling, self.count));
-                // SAFETY: the buffer has the spectrum's size, and this job alone writes these channels.
-                unsafe {
-                    let (channels, input) = (share(inputs, job), self.input.pointer(0));
-                    transform_input::<S, M>(s, tiling, &block, x, channels, &mut staging, &spectrum, input);
-                }
-            }
-            Work::Products(f) => {
-                let weights = self.pass.filters(f, outputs.start);
-                let blocks = outputs.len().div_ceil(CHANNELS);
-                // SAFETY: the buffers have the sizes that the strides say, and this job alone writes this frequency.
-                unsafe {
-                    let input = self.input.pointer(f * spectrum.stride);
-                    let products = self.products.pointer(f * self.products_stride);
-                    multiply(s, input, block.groups, inputs, weights, blocks, products);
-                }
-            }
-            Work::Output(job) => {
-                let channels = share(outputs, job);
-                let mut staging = Scratch::new(staging_len(tiling, self.count));
-                // SAFETY: the products were all written before; this job alone writes the pixels of these channels.
-                unsafe {
-                    let products = self.products.pointer((channels.start - outputs.start) * tiles);
-                    let stride = self.products_stride;
-                    let (staging, out) = (&mut staging, *out);
-                    transform_output::<S, M>(s, tiling, &block, products, stride, channels, epilogue, staging, out);
-                }
-            }
-        }
-    }
 }

@@ -53,7 +53,7 @@ use crate::conv2d::Conv2dShape;
 use crate::epilogue::Epilogue;
 use crate::simd::{Kernel, Simd};
 use tiling::Planes;
-pub use weights::TransformedWeights;
+pub use weights::{Filters, TransformedWeights, Weights};
 
 /// The size of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,15 +89,21 @@ pub fn serves(shape: &Conv2dShape) -> bool {
 ///
 /// # Panics
 /// If [`serves`] refuses the shape, the weights are not those of this shape, or a slice has another length.
-pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &TransformedWeights, epilogue: Epilogue, out: &mut [f32]) {
-    forward::convolve(planes(shape), x, weights, false, epilogue, out);
+pub fn forward<'a>(
+    shape: &Conv2dShape,
+    x: &[f32],
+    weights: impl Into<Weights<'a>>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
+    forward::convolve(planes(shape), x, weights.into(), false, epilogue, out);
 }
 
 /// The gradient at the input for a gradient `grad_out` at the output.
 ///
 /// # Panics
 /// If [`serves`] refuses the shape, the weights are not those of this shape, or a slice has another length.
-pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &TransformedWeights, grad_x: &mut [f32]) {
+pub fn input_gradient<'a>(shape: &Conv2dShape, grad_out: &[f32], weights: impl Into<Weights<'a>>, grad_x: &mut [f32]) {
     let forward = planes(shape);
     let planes = Planes {
         input_channels: forward.output_channels,
@@ -107,7 +113,7 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &Transform
         padding: forward.padding.map(|p| 2 - p),
         ..forward
     };
-    forward::convolve(planes, grad_out, weights, true, Epilogue::default(), grad_x);
+    forward::convolve(planes, grad_out, weights.into(), true, Epilogue::default(), grad_x);
 }
 
 /// The gradient at the weights, `[out_channels, in_channels, 3, 3]`, summed over the batch, for a gradient `grad_out` at the

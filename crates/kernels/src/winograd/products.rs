@@ -1,6 +1,6 @@
 //! The products per frequency: small dense matrices, one register tile after the other.
 
-use super::weights::Filters;
+use super::weights::Frequency;
 use crate::panel::{panel, panels, transposed_panel};
 use crate::simd::Simd;
 use std::ops::Range;
@@ -17,7 +17,7 @@ const BLOCKS: usize = 64;
 /// `products[o][t] = Σ_c weights[o][c] · input[c][t]` for one frequency, `blocks` blocks of [`CHANNELS`] output channels and
 /// the input channels of a slice that starts at a multiple of [`SUMMED`]; the first slice sets the products, later ones add
 /// to them. Every [`SUMMED`] channels are summed in order and their sums added in order, wherever slices are cut. `input` is
-/// the slice laid out in panels ([`Spectrum`](super::input::Spectrum)), `weights` those of all input channels, and `products`
+/// the slice laid out in panels ([`Spectrum`](super::input::Spectrum)), `weights` begin with the slice, and `products`
 /// has rows of `groups · LANES` numbers.
 ///
 /// # Safety
@@ -28,7 +28,7 @@ pub(super) unsafe fn multiply<S: Simd>(
     input: *const f32,
     groups: usize,
     slice: &Range<usize>,
-    weights: Filters,
+    weights: Frequency,
     blocks: usize,
     products: *mut f32,
 ) {
@@ -36,12 +36,12 @@ pub(super) unsafe fn multiply<S: Simd>(
     let tiles = groups * S::LANES;
     for outer in (0..blocks).step_by(BLOCKS) {
         for start in slice.clone().step_by(SUMMED) {
-            let (channels, add) = (SUMMED.min(slice.end - start), start > 0);
+            let (channels, add, start) = (SUMMED.min(slice.end - start), start > 0, start - slice.start);
             for (first, width) in panels(groups, PANEL) {
                 for block in outer..blocks.min(outer + BLOCKS) {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        let input = input.add((first * slice.len() + (start - slice.start) * width) * S::LANES);
+                        let input = input.add((first * slice.len() + start * width) * S::LANES);
                         let block_of_weights = weights.start.add(block * weights.block);
                         let products = products.add(block * CHANNELS * tiles + first * S::LANES);
                         match weights.transposed {

@@ -272,3 +272,27 @@ fn an_image_of_many_channels_has_the_same_bits_however_its_batch_is_cut() {
         });
     }
 }
+
+/// Of the pass's own transforms, the first layer cuts the filters into parts, the second its channels into slices, the third
+/// neither.
+#[test]
+fn filters_that_the_pass_transforms_give_the_bits_of_transformed_ones() {
+    for (batch, channels, size) in [(2, (520, 515), [9, 11]), (5, (600, 24), [33, 40]), (2, (20, 19), [70, 130])] {
+        let shape = Conv2dShape::new(batch, channels.0, channels.1, size, [3, 3]).with_padding(1);
+        let (x, y) = (numbers(1, shape.input_len()), numbers(2, shape.output_len()));
+        let w = numbers(3, shape.weights_len());
+        for tile in [Tile::F2, Tile::F4] {
+            on_every_isa(|isa| {
+                let run = |weights: Weights| {
+                    let (mut out, mut gradient) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
+                    forward(&shape, &x, weights, Epilogue::default(), &mut out);
+                    input_gradient(&shape, &y, weights, &mut gradient);
+                    [out, gradient].map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                };
+                let filters = Filters::new(tile, &w, channels.1, channels.0);
+                let before = run(Weights::Transformed(&filters.transform_all()));
+                assert!(run(Weights::Plain(filters)) == before, "{isa:?} {tile:?} {shape:?}");
+            });
+        }
+    }
+}

@@ -6,11 +6,82 @@ use super::tiling::spread;
 use super::transform::{self, flipped, points};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
-use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
+use crate::simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
-/// Jobs that the input channels are cut into.
-const JOBS: usize = 4;
+/// Jobs that the output channels are cut into.
+const JOBS: usize = 8;
+
+/// What a pass reads its filters from.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// Transformed before, for many passes.
+    Transformed(&'a TransformedWeights),
+    /// For this pass alone, which then transforms them slice by slice where its work is cut along the channels.
+    Plain(Filters<'a>),
+}
+
+impl<'a> From<&'a TransformedWeights> for Weights<'a> {
+    fn from(weights: &'a TransformedWeights) -> Self {
+        Weights::Transformed(weights)
+    }
+}
+
+impl<'a> From<Filters<'a>> for Weights<'a> {
+    fn from(filters: Filters<'a>) -> Self {
+        Weights::Plain(filters)
+    }
+}
+
+/// Filters of 3×3 as they are, and the tile to transform them for.
+#[derive(Clone, Copy)]
+pub struct Filters<'a> {
+    pub(super) tile: Tile,
+    weights: &'a [f32],
+    output_channels: usize,
+    input_channels: usize,
+}
+
+impl<'a> Filters<'a> {
+    /// `weights` are `[output_channels, input_channels, 3, 3]`.
+    ///
+    /// # Panics
+    /// If `weights` has another length.
+    pub fn new(tile: Tile, weights: &'a [f32], output_channels: usize, input_channels: usize) -> Self {
+        let expected = output_channels * input_channels * 9;
+        assert_eq!(weights.len(), expected, "weights of {output_channels} × {input_channels} filters of 3×3");
+        Filters { tile, weights, output_channels, input_channels }
+    }
+
+    /// Output and input channels.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        [self.output_channels, self.input_channels]
+    }
+
+    /// Transforms all of them.
+    pub fn transform_all(&self) -> TransformedWeights {
+        self.transform(0..self.output_channels, 0..self.input_channels)
+    }
+
+    /// Transforms those between some output and some input channels.
+    pub(super) fn transform(&self, outputs: Range<usize>, inputs: Range<usize>) -> TransformedWeights {
+        let (m, rows) = (self.tile.outputs(), rows(inputs.len()));
+        let stride = spread(outputs.len().div_ceil(CHANNELS) * rows * CHANNELS);
+        let mut data = Scratch::new(points(m) * points(m) * stride);
+        let (isa, target) = (Isa::current(), Shared::new(&mut data));
+        let blocks = outputs.len().div_ceil(CHANNELS);
+        let size = blocks.div_ceil(JOBS);
+        parallel::for_each(blocks.div_ceil(size), |job| {
+            let blocks = job * size..blocks.min((job + 1) * size);
+            let (filters, outputs, inputs) = (*self, outputs.clone(), inputs.clone());
+            match self.tile {
+                Tile::F2 => isa.dispatch(Job::<2> { filters, outputs, inputs, blocks, stride, target }),
+                Tile::F4 => isa.dispatch(Job::<4> { filters, outputs, inputs, blocks, stride, target }),
+            }
+        });
+        TransformedWeights { tile: self.tile, outputs, inputs, data, stride }
+    }
+}
 
 /// The frequencies of a 3×3 convolution's weights: `(m + 2)² / 9` times their memory for tiles of `m × m` outputs. They
 /// serve the forward pass and, read in another order, the input gradient.
@@ -18,12 +89,13 @@ const JOBS: usize = 4;
 /// Attacks keep them over their steps; training makes them anew for every step.
 pub struct TransformedWeights {
     pub(super) tile: Tile,
-    pub(super) input_channels: usize,
-    pub(super) output_channels: usize,
+    /// The channels whose filters these are.
+    outputs: Range<usize>,
+    inputs: Range<usize>,
     /// `[frequency][output channels / 8][input channel][8]`, both channels filled up with zeros to multiples of 8.
-    pub(super) data: Scratch,
+    data: Scratch,
     /// Numbers between frequencies.
-    pub(super) stride: usize,
+    stride: usize,
 }
 
 impl TransformedWeights {
@@ -32,25 +104,7 @@ impl TransformedWeights {
     /// # Panics
     /// If `weights` has another length.
     pub fn new(tile: Tile, weights: &[f32], output_channels: usize, input_channels: usize) -> Self {
-        let expected = output_channels * input_channels * 9;
-        assert_eq!(weights.len(), expected, "weights of {output_channels} × {input_channels} filters of 3×3");
-        let (m, rows) = (tile.outputs(), rows(input_channels));
-        let stride = spread(output_channels.div_ceil(CHANNELS) * rows * CHANNELS);
-        let mut data = Scratch::new(points(m) * points(m) * stride);
-        let (isa, target) = (Isa::current(), Shared::new(&mut data));
-        let size = rows.div_ceil(JOBS);
-        parallel::for_each(rows.div_ceil(size), |job| {
-            let inputs = job * size..rows.min((job + 1) * size);
-            match tile {
-                Tile::F2 => {
-                    isa.dispatch(Job::<2> { weights, output_channels, input_channels, inputs, stride, target });
-                }
-                Tile::F4 => {
-                    isa.dispatch(Job::<4> { weights, output_channels, input_channels, inputs, stride, target });
-                }
-            }
-        });
-        TransformedWeights { tile, input_channels, output_channels, data, stride }
+        Filters::new(tile, weights, output_channels, input_channels).transform_all()
     }
 
     /// The tile that the weights were transformed for.
@@ -63,21 +117,30 @@ impl TransformedWeights {
         self.data.len() * size_of::<f32>()
     }
 
-    /// One frequency, for the products with the output channels (of a forward pass) from `first` on.
-    pub(super) fn forward(&self, frequency: usize, first: usize) -> Filters {
-        let block = rows(self.input_channels) * CHANNELS;
-        let start = frequency * self.stride + first / CHANNELS * block;
-        Filters { start: self.data[start..].as_ptr(), block, transposed: None }
+    /// Output and input channels.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        [self.outputs.end, self.inputs.end]
     }
 
-    /// The same of the flipped filters, for the products with the input channels from `first` on.
-    pub(super) fn flipped(&self, frequency: usize, first: usize) -> Filters {
+    /// One frequency, for the products of the input channels from `summed` on with the output channels (of a forward pass)
+    /// from `first` on.
+    pub(super) fn forward(&self, frequency: usize, first: usize, summed: usize) -> Frequency {
+        let block = rows(self.inputs.len()) * CHANNELS;
+        let start = (first - self.outputs.start) / CHANNELS * block + (summed - self.inputs.start) * CHANNELS;
+        Frequency { start: self.data[frequency * self.stride + start..].as_ptr(), block, transposed: None }
+    }
+
+    /// The same of the flipped filters, for the products of the output channels from `summed` on with the input channels from
+    /// `first` on.
+    pub(super) fn flipped(&self, frequency: usize, first: usize, summed: usize) -> Frequency {
         let (m, alpha) = (self.tile.outputs(), points(self.tile.outputs()));
         let frequency = flipped(m, frequency / alpha) * alpha + flipped(m, frequency % alpha);
-        Filters {
-            start: self.data[frequency * self.stride + first * CHANNELS..].as_ptr(),
+        let block = rows(self.inputs.len()) * CHANNELS;
+        let start = (first - self.inputs.start) * CHANNELS + (summed - self.outputs.start) / CHANNELS * block;
+        Frequency {
+            start: self.data[frequency * self.stride + start..].as_ptr(),
             block: CHANNELS * CHANNELS,
-            transposed: Some(rows(self.input_channels) * CHANNELS),
+            transposed: Some(block),
         }
     }
 }
@@ -89,7 +152,7 @@ fn rows(input_channels: usize) -> usize {
 
 /// Weights of one frequency.
 #[derive(Clone, Copy)]
-pub(super) struct Filters {
+pub(super) struct Frequency {
     pub start: *const f32,
     /// Numbers between blocks of eight channels of the result.
     pub block: usize,
@@ -97,13 +160,12 @@ pub(super) struct Filters {
     pub transposed: Option<usize>,
 }
 
-/// Transforms the filters of some input channels. Reading them for all output channels at once keeps to the order of the
-/// weights in memory.
+/// Transforms the filters of some blocks of output channels.
 struct Job<'a, const M: usize> {
-    weights: &'a [f32],
-    output_channels: usize,
-    input_channels: usize,
+    filters: Filters<'a>,
+    outputs: Range<usize>,
     inputs: Range<usize>,
+    blocks: Range<usize>,
     stride: usize,
     target: Shared<'a, f32>,
 }
@@ -113,48 +175,55 @@ impl<const M: usize> Kernel for Job<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let alpha = points(M);
-        for block in 0..self.output_channels.div_ceil(CHANNELS) {
-            let target = self.target.pointer(block * rows(self.input_channels) * CHANNELS);
-            let end = self.inputs.end * CHANNELS;
-            for start in (self.inputs.start * CHANNELS..end).step_by(S::LANES) {
-                let count = S::LANES.min(end - start);
-                let mut taps = [[0.0f32; MAX_LANES]; 9];
-                for lane in 0..count {
-                    let (input, output) = ((start + lane) / CHANNELS, block * CHANNELS + (start + lane) % CHANNELS);
-                    if output < self.output_channels && input < self.input_channels {
-                        let filter = &self.weights[(output * self.input_channels + input) * 9..][..9];
+        let Job { filters: Filters { weights, input_channels, .. }, outputs, inputs, blocks, stride, target } = self;
+        let rows = rows(inputs.len());
+        for block in blocks {
+            let target = target.pointer(block * rows * CHANNELS);
+            let first = outputs.start + block * CHANNELS;
+            let channels = CHANNELS.min(outputs.end - first);
+            for row in (0..rows).step_by(CHANNELS) {
+                // Input channels that fill the last block have filters of zeros.
+                let count = CHANNELS.min(inputs.len().saturating_sub(row));
+                let mut taps = [[0.0f32; CHANNELS * CHANNELS]; 9];
+                for o in 0..channels {
+                    let filters = ((first + o) * input_channels + inputs.start + row) * 9;
+                    for (i, filter) in weights[filters..][..count * 9].chunks_exact(9).enumerate() {
                         for t in 0..9 {
-                            taps[t][lane] = filter[t];
+                            taps[t][i * CHANNELS + o] = filter[t];
                         }
                     }
                 }
-                let mut lines = [[s.zero(); 3]; 6];
-                for x in 0..3 {
-                    // SAFETY: `MAX_LANES` numbers each.
-                    let (top, middle, bottom) = unsafe {
-                        (s.load(taps[x].as_ptr()), s.load(taps[3 + x].as_ptr()), s.load(taps[6 + x].as_ptr()))
-                    };
-                    let column = transform::filter::<S, M>(s, [top, middle, bottom]);
-                    for i in 0..alpha {
-                        lines[i][x] = column[i];
-                    }
-                }
-                for i in 0..alpha {
-                    let frequencies = transform::filter::<S, M>(s, lines[i]);
-                    for j in 0..alpha {
-                        // SAFETY: these input channels' numbers of the block and frequency, which no other job writes.
-                        unsafe {
-                            let target = target.add((i * alpha + j) * self.stride + start);
-                            if count == S::LANES {
-                                s.store(target, frequencies[j]);
-                            } else {
-                                s.store_partial(target, count, frequencies[j]);
-                            }
-                        }
+                for lane in (0..CHANNELS * CHANNELS).step_by(S::LANES) {
+                    // SAFETY: a vector of taps; the frequencies of these filters, which no other job writes.
+                    unsafe {
+                        let taps = taps.each_ref().map(|taps| s.load(taps.as_ptr().add(lane)));
+                        transform_filters::<S, M>(s, taps, target.add(row * CHANNELS + lane), stride);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Writes a vector of each frequency, `stride` numbers apart.
+///
+/// # Safety
+/// The target is writable for them.
+#[inline(always)]
+unsafe fn transform_filters<S: Simd, const M: usize>(s: S, taps: [S::V; 9], target: *mut f32, stride: usize) {
+    let alpha = points(M);
+    let mut lines = [[s.zero(); 3]; 6];
+    for x in 0..3 {
+        let column = transform::filter::<S, M>(s, [taps[x], taps[3 + x], taps[6 + x]]);
+        for i in 0..alpha {
+            lines[i][x] = column[i];
+        }
+    }
+    for i in 0..alpha {
+        let frequencies = transform::filter::<S, M>(s, lines[i]);
+        for j in 0..alpha {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(target.add((i * alpha + j) * stride), frequencies[j]) };
         }
     }
 }

@@ -73,7 +73,8 @@ impl WeightCache {
         match &*slot {
             Some(kept) if same(&kept.weight, weight) => kept.packed.clone(),
             _ => {
-                let packed = Arc::new(PackedWeights::sharing(shape, Numbers(flex::contiguous(weight))));
+                let packed = PackedWeights::sharing(shape, Numbers(flex::contiguous(weight)));
+                let packed = Arc::new(if keep { packed } else { packed.used_once() });
                 *slot = keep.then(|| Packed { weight: weight.clone(), packed: packed.clone() });
                 packed
             }
