@@ -5,7 +5,7 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, module};
-use fireproof_tensor::ops;
+use fireproof_tensor::ops::{self, Activation};
 
 use super::builder::Fold;
 use super::{Builder, Init};
@@ -62,17 +62,40 @@ impl BatchNorm {
     /// # Panics
     /// In the training modes, if there is one value a channel only (one image pooled to one pixel): it has no variance.
     pub fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        self.fused(x, None, Activation::None, taps)
+    }
+
+    /// `activation(self(x) + residual)`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward), or if `residual` has another shape than `x`.
+    pub(super) fn fused(
+        &self,
+        x: Tensor<4>,
+        residual: Option<Tensor<4>>,
+        activation: Activation,
+        taps: &mut Taps,
+    ) -> Tensor<4> {
         let [n, _, height, width] = x.dims();
-        if taps.is_folded() {
-            return ops::scale_shift(x, self.weight.val(), self.bias.val());
-        }
-        if taps.mode() == BatchNormMode::Eval {
-            let (mean, variance) = (self.running_mean.val(), self.running_var.val());
-            return module::batch_norm(x, self.weight.val(), self.bias.val(), mean, variance, self.epsilon);
+        if taps.is_folded() || taps.mode() == BatchNormMode::Eval {
+            let (weight, bias) = (self.weight.val(), self.bias.val());
+            let y = if taps.is_folded() {
+                ops::scale_shift(x, weight, bias)
+            } else {
+                let (mean, variance) = (self.running_mean.val(), self.running_var.val());
+                module::batch_norm(x, weight, bias, mean, variance, self.epsilon)
+            };
+            return match (residual, activation) {
+                (None, Activation::None) => y,
+                (None, Activation::Relu) => ops::relu(y),
+                (Some(residual), Activation::None) => y + residual,
+                (Some(residual), Activation::Relu) => ops::add_relu(y, residual),
+            };
         }
         let count = n * height * width;
         assert!(count > 1, "batch norm in training needs more than one value a channel, found input {:?}", x.dims());
-        let (output, mean, variance) = ops::batch_norm_train(x, self.weight.val(), self.bias.val(), self.epsilon);
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let (output, mean, variance) = ops::batch_norm_train_fused(x, weight, bias, self.epsilon, residual, activation);
         if taps.mode() == BatchNormMode::Train {
             taps.collect(BatchStatistics {
                 running_mean: self.running_mean.id,

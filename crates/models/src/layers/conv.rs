@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use fireproof_tensor::ops::{self, Conv2dOptions, WeightCache, relu};
+use fireproof_tensor::ops::{self, Conv2dOptions, WeightCache};
 
 pub use fireproof_tensor::ops::Activation;
 
@@ -135,7 +135,7 @@ impl ConvNorm {
             let Conv2d { weight, options, cache, .. } = &self.convolution;
             return ops::conv2d_residual(x, weight.val(), self.norm.shift(), residual, *options, cache);
         }
-        ops::add_relu(self.forward(x, taps), residual)
+        self.norm.fused(self.convolution.forward(x), Some(residual), Activation::Relu, taps)
     }
 
     /// `[N, Ci, H, W]` → `[N, Co, Ho, Wo]`.
@@ -143,10 +143,6 @@ impl ConvNorm {
         if taps.is_folded() {
             return self.convolution.fused(x, Some(self.norm.shift()), self.activation);
         }
-        let y = self.norm.forward(self.convolution.forward(x), taps);
-        match self.activation {
-            Activation::None => y,
-            Activation::Relu => relu(y),
-        }
+        self.norm.fused(self.convolution.forward(x), None, self.activation, taps)
     }
 }

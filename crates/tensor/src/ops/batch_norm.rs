@@ -1,12 +1,14 @@
 //! Batch normalisation in training, and its frozen form, a scale and a shift a channel.
 
 use burn::backend::Flex;
-use burn::tensor::{Tensor, module};
+use burn::tensor::{Tensor, activation, module};
 use burn_flex::FlexTensor;
 use fireproof_kernels::batch_norm as kernel;
 
 use super::{
-    DeviceOp, flex,
+    Activation, DeviceOp,
+    activation::through_relu,
+    flex,
     footprint::{self, count},
 };
 use crate::host;
@@ -32,17 +34,43 @@ pub fn batch_norm_train(
     bias: Tensor<1>,
     epsilon: f64,
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    batch_norm_train_fused(x, weight, bias, epsilon, None, Activation::None)
+}
+
+/// [`batch_norm_train`] whose result is `activation(normalised + residual)`, in one pass where the device has one.
+///
+/// # Panics
+/// If `residual` has another shape than `x`.
+pub fn batch_norm_train_fused(
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+    residual: Option<Tensor<4>>,
+    activation: Activation,
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    assert!(residual.as_ref().is_none_or(|residual| residual.dims() == x.dims()), "a residual of the input's shape");
     if !flex::on_flex(&x) {
         let result = module::batch_norm_train(x, weight, bias, epsilon);
-        return (result.output, result.mean.inner(), result.variance.inner());
+        let output = match residual {
+            Some(residual) => result.output + residual,
+            None => result.output,
+        };
+        let output = match activation {
+            Activation::None => output,
+            Activation::Relu => activation::relu(output),
+        };
+        return (output, result.mean.inner(), result.variance.inner());
     }
     let statistics: Tensor<2> = flex::apply(x.clone().inner().into_dispatch(), None, None, Statistics);
     let row = |i: usize| statistics.clone().narrow(0, i, 1).squeeze_dim::<1>(0);
     let (mean, variance) = (row(0), row(1));
     let [mean_values, variance_values] = [&mean, &variance].map(|x| host::floats(x.clone()));
-    let norm = Normalise { mean: mean_values, variance: variance_values, epsilon };
-    let output = flex::apply(x.into_dispatch(), Some(weight.into_dispatch()), Some(bias.into_dispatch()), norm);
-    (output, mean, variance)
+    let relu = activation == Activation::Relu;
+    let norm = Normalise { mean: mean_values, variance: variance_values, epsilon, relu };
+    let mut inputs = vec![x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
+    inputs.extend(residual.map(Tensor::into_dispatch));
+    (flex::apply_all(inputs, norm), mean, variance)
 }
 
 #[derive(Debug)]
@@ -53,7 +81,15 @@ impl DeviceOp<Flex> for ScaleShift {
         let [x, scale, shift] = [0, 1, 2].map(|i| flex::contiguous(&inputs[i]));
         let size = flex::dims::<4>(&x);
         let output = flex::written(size, |out| {
-            kernel::scale_shift(flex::numbers(&x), size[0], flex::numbers(&scale), flex::numbers(&shift), false, out);
+            kernel::scale_shift(
+                flex::numbers(&x),
+                size[0],
+                flex::numbers(&scale),
+                flex::numbers(&shift),
+                None,
+                false,
+                out,
+            );
         });
         (output, vec![scale])
     }
@@ -63,7 +99,7 @@ impl DeviceOp<Flex> for ScaleShift {
         let scale = flex::numbers(&kept[0]);
         let size = flex::dims::<4>(&grad);
         let at_x = flex::written(size, |out| {
-            kernel::scale_shift(flex::numbers(&grad), size[0], scale, &vec![0.0; scale.len()], false, out);
+            kernel::scale_shift(flex::numbers(&grad), size[0], scale, &vec![0.0; scale.len()], None, false, out);
         });
         vec![Some(at_x), None, None]
     }
@@ -89,54 +125,59 @@ impl DeviceOp<Flex> for Statistics {
     }
 }
 
-/// Normalisation with the statistics of `x` itself, through which the gradient goes.
+/// Normalisation with the statistics of `x` itself, through which the gradient goes, and what follows it.
 #[derive(Debug)]
 struct Normalise {
     mean: Vec<f32>,
     variance: Vec<f32>,
     epsilon: f64,
+    relu: bool,
+}
+
+impl Normalise {
+    fn with<'a>(&'a self, weight: &'a FlexTensor, bias: &'a FlexTensor) -> kernel::Normalisation<'a> {
+        let Self { mean, variance, epsilon, .. } = self;
+        let [gamma, beta] = [weight, bias].map(flex::numbers);
+        kernel::Normalisation { mean, variance, epsilon: *epsilon, gamma, beta }
+    }
 }
 
 impl DeviceOp<Flex> for Normalise {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let [x, weight, bias] = [0, 1, 2].map(|i| flex::contiguous(&inputs[i]));
-        let (gamma, beta) = (flex::numbers(&weight), flex::numbers(&bias));
-        let channels = 0..gamma.len();
-        let scale: Vec<f64> = channels
-            .clone()
-            .map(|c| f64::from(gamma[c]) / (f64::from(self.variance[c]) + self.epsilon).sqrt())
-            .collect();
-        let shift: Vec<f32> =
-            channels.map(|c| (f64::from(beta[c]) - f64::from(self.mean[c]) * scale[c]) as f32).collect();
-        let scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
+        let residual = inputs.get(3).map(flex::contiguous);
+        let (scale, shift) = self.with(&weight, &bias).factors();
         let size = flex::dims::<4>(&x);
         let output = flex::written(size, |out| {
-            kernel::scale_shift(flex::numbers(&x), size[0], &scale, &shift, false, out);
+            let residual = residual.as_ref().map(flex::numbers);
+            kernel::scale_shift(flex::numbers(&x), size[0], &scale, &shift, residual, self.relu, out);
         });
-        (output, if tracked.contains(&true) { vec![x, weight] } else { Vec::new() })
+        if !tracked.contains(&true) {
+            return (output, Vec::new());
+        }
+        let mut kept = vec![x, weight, bias];
+        // Else the sign of the result follows from `x`.
+        kept.extend((self.relu && residual.is_some()).then(|| output.clone()));
+        (output, kept)
     }
 
     fn backward(&self, grad: FlexTensor, kept: &[FlexTensor], needed: &[bool]) -> Vec<Option<FlexTensor>> {
+        let grad = match kept.get(3) {
+            Some(output) => through_relu(grad, output),
+            None => grad,
+        };
         let grad = flex::contiguous(&grad);
-        let (x, weight) = (&kept[0], flex::numbers(&kept[1]));
+        let (x, norm) = (&kept[0], self.with(&kept[1], &kept[2]));
         let size = flex::dims::<4>(x);
-        let (mut gamma, mut beta) = (vec![0.0; weight.len()], vec![0.0; weight.len()]);
+        let (mut gamma, mut beta) = (vec![0.0; norm.gamma.len()], vec![0.0; norm.gamma.len()]);
         let at_x = flex::written(size, |out| {
             let gradients = kernel::Gradients { x: out, gamma: &mut gamma, beta: &mut beta };
-            let (mean, variance, epsilon) = (&self.mean, &self.variance, self.epsilon as f32);
-            kernel::backward(
-                flex::numbers(x),
-                size[0],
-                mean,
-                variance,
-                epsilon,
-                weight,
-                flex::numbers(&grad),
-                gradients,
-            );
+            let relu = self.relu && kept.len() == 3;
+            kernel::backward(flex::numbers(x), size[0], norm, relu, flex::numbers(&grad), gradients);
         });
         let vector = |values: &[f32]| flex::written([values.len()], |out| out.copy_from_slice(values));
-        vec![needed[0].then_some(at_x), needed[1].then(|| vector(&gamma)), needed[2].then(|| vector(&beta))]
+        let at = [Some(at_x), needed[1].then(|| vector(&gamma)), needed[2].then(|| vector(&beta)), Some(grad)];
+        at.into_iter().zip(needed).map(|(gradient, &needed)| gradient.filter(|_| needed)).collect()
     }
 }
 
@@ -144,6 +185,7 @@ impl DeviceOp<Flex> for Normalise {
 mod tests {
     use burn::tensor::{Device, Distribution, Tolerance};
 
+    use super::super::{add_relu, relu};
     use super::*;
 
     #[test]
@@ -174,6 +216,38 @@ mod tests {
         };
         for (ours, burns) in run(true).into_iter().zip(run(false)) {
             ours.assert_approx_eq::<f32>(&burns, Tolerance::rel_abs(1e-3, 1e-4));
+        }
+    }
+
+    #[test]
+    fn what_follows_in_the_same_pass_is_what_follows_in_its_own() {
+        let device = Device::flex();
+        let random = || Tensor::<4>::random([3, 4, 6, 5], Distribution::Normal(0.3, 2.0), &device);
+        let (x, residual, target) = (random(), random(), random());
+        let weight = Tensor::<1>::random([4], Distribution::Uniform(-1.5, 1.5), &device);
+        let bias = Tensor::<1>::random([4], Distribution::Normal(0.0, 1.0), &device);
+        let run = |fused: bool, with_residual: bool| {
+            let leaf = |t: &Tensor<1>| t.clone().autodiff().require_grad();
+            let (weight, bias) = (leaf(&weight), leaf(&bias));
+            let (x, r) = (x.clone().autodiff().require_grad(), residual.clone().autodiff().require_grad());
+            let residual = with_residual.then(|| r.clone());
+            let (norm_weight, norm_bias) = (weight.clone(), bias.clone());
+            let y = if fused {
+                batch_norm_train_fused(x.clone(), norm_weight, norm_bias, 1e-5, residual, Activation::Relu).0
+            } else {
+                let y = batch_norm_train(x.clone(), norm_weight, norm_bias, 1e-5).0;
+                residual.map_or_else(|| relu(y.clone()), |r| add_relu(y.clone(), r))
+            };
+            let mut gradients = (y.clone() * Tensor::from_inner(target.clone())).sum().backward();
+            let mut all = vec![y.inner().into_data(), x.grad_remove(&mut gradients).unwrap().into_data()];
+            all.extend([weight, bias].map(|p| p.grad_remove(&mut gradients).unwrap().into_data()));
+            all.extend(r.grad_remove(&mut gradients).map(Tensor::into_data));
+            all
+        };
+        for with_residual in [false, true] {
+            let fused = run(true, with_residual);
+            assert_eq!(fused.len(), if with_residual { 5 } else { 4 });
+            assert_eq!(fused, run(false, with_residual));
         }
     }
 

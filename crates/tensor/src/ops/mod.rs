@@ -25,7 +25,7 @@ pub use activation::{add_relu, leaky_relu, prelu, relu};
 pub use agreement::{correct, cosine};
 pub use attack_step::attack_step;
 pub use backward::backward;
-pub use batch_norm::{batch_norm_train, scale_shift};
+pub use batch_norm::{batch_norm_train, batch_norm_train_fused, scale_shift};
 pub use concat::concat;
 pub use confusion::confusion;
 pub use conv2d::{Activation, Conv2dOptions, WeightCache, conv_transpose2d, conv2d, conv2d_fused, conv2d_residual};
