@@ -54,7 +54,7 @@ fn networks() -> Vec<(&'static str, Vec<Conv2dShape>)> {
         resnet.push(layer([channels; 2], [30, 22], 3, 1, dilation));
     }
     resnet.extend([12, 24, 36].map(|d| layer([2048, 256], [30, 22], 3, 1, d)));
-    resnet.push(layer([4096, 512], [30, 22], 3, 1, 1));
+    resnet.extend([[30, 22], [45, 60]].map(|size| layer([4096, 512], size, 3, 1, 1)));
     vec![("unet", unet), ("espnet", espnet), ("resnet50", resnet)]
 }
 

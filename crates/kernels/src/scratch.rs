@@ -82,6 +82,12 @@ impl Scratch {
         let memory = kept.unwrap_or_else(|| Memory::new(len.max(1).next_multiple_of(1024)));
         Scratch { start: memory.start.as_ptr(), memory: Some(memory), len }
     }
+
+    /// A buffer to be held for long, which takes no larger one from those that come and go.
+    pub fn lasting(len: usize) -> Self {
+        let memory = Memory::new(len.max(1));
+        Scratch { start: memory.start.as_ptr(), memory: Some(memory), len }
+    }
 }
 
 impl Drop for Scratch {

@@ -37,10 +37,6 @@ impl Winograd {
     }
 }
 
-/// Pairs of channels up to which weights are kept in the frequencies of F(4×4): 151 MB. Beyond, reading and keeping them
-/// costs more than the products that they save over F(2×2).
-const F4_PAIRS: usize = 1 << 20;
-
 /// How a pass is computed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Algorithm {
@@ -59,7 +55,6 @@ impl Algorithm {
         if limit == Winograd::Never || inputs.min(outputs) < 16 {
             return Algorithm::Taps;
         }
-        let limit = if inputs * outputs > F4_PAIRS { Winograd::F2.min(limit) } else { limit };
         if winograd::serves(shape) {
             return tile(limit, 1, size).map_or(Algorithm::Taps, Algorithm::Winograd);
         }

@@ -7,7 +7,7 @@ use super::stencil::{Stencil, Tap};
 use super::tile::copy_strided;
 use super::write::Write;
 use crate::epilogue::Epilogue;
-use crate::panel::{CHANNELS, PANEL, panel, panels};
+use crate::panel::{CHANNELS, PANEL, panel, panels, transposed_panel};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
@@ -73,7 +73,7 @@ impl Plan {
             tiles,
             out_chunk: out_chunk * CHANNELS,
             out_chunks: blocks.div_ceil(out_chunk),
-            in_chunk: balanced(stencil.in_channels, INPUTS),
+            in_chunk: balanced(stencil.in_channels.div_ceil(CHANNELS), INPUTS / CHANNELS) * CHANNELS,
             // Whole vectors behind the last point, and an odd number of cache lines, which spreads the channels over all
             // sets of a cache.
             sum_plane: ((tile[0] * tile[1] + lanes).div_ceil(16) | 1) * 16,
@@ -81,9 +81,18 @@ impl Plan {
     }
 }
 
-/// Runs the stencil, which this way [`suits`]; every number of `target` is written.
-pub(super) fn run(stencil: &Stencil, source: &[f32], weights: &[f32], epilogue: Epilogue<'_>, target: &mut [f32]) {
+/// Runs the stencil, which this way [`suits`], with the weights packed for the forward pass: `transposed` where the stencil is
+/// the input gradient. Every number of `target` is written.
+pub(super) fn run(
+    stencil: &Stencil,
+    source: &[f32],
+    weights: &[f32],
+    transposed: bool,
+    epilogue: Epilogue<'_>,
+    target: &mut [f32],
+) {
     let isa = Isa::current();
+    let weights = Weights::new(stencil, weights, transposed);
     isa.dispatch(Start { isa, stencil, source, weights, epilogue, target: Shared::new(target) });
 }
 
@@ -92,7 +101,7 @@ struct Start<'a> {
     isa: Isa,
     stencil: &'a Stencil,
     source: &'a [f32],
-    weights: &'a [f32],
+    weights: Weights<'a>,
     epilogue: Epilogue<'a>,
     target: Shared<'a, f32>,
 }
@@ -115,7 +124,7 @@ struct Job<'a> {
     stencil: &'a Stencil,
     plan: &'a Plan,
     source: &'a [f32],
-    weights: &'a [f32],
+    weights: Weights<'a>,
     epilogue: Epilogue<'a>,
     target: Shared<'a, f32>,
     index: usize,
@@ -150,11 +159,7 @@ impl Kernel for Job<'_> {
         for area in &areas {
             for channel in (0..stencil.in_channels).step_by(plan.in_chunk) {
                 let channels = plan.in_chunk.min(stencil.in_channels - channel);
-                let weights = Weights {
-                    data: weights,
-                    block: stencil.kernel_taps * stencil.in_channels * CHANNELS,
-                    first: (area.weight * stencil.in_channels + channel) * CHANNELS,
-                };
+                let weights = weights.from(area.weight, channel);
                 // SAFETY: the area's pixels lie in each of the planes, `packed` holds all points of the tile for `in_chunk`
                 // channels, and `sums` all of its points for `out_chunk` channels.
                 unsafe {
@@ -174,14 +179,33 @@ impl Kernel for Job<'_> {
     }
 }
 
-/// The packed weights, `[output channel / 8][tap][input channel][8]`.
+/// The weights as they are packed for the forward pass, `[output channel / 8][tap][input channel][8]`.
 #[derive(Clone, Copy)]
 struct Weights<'a> {
     data: &'a [f32],
-    /// Numbers of a block of output channels.
+    /// Numbers between blocks of eight channels that are written, of eight that are summed over where these lie in blocks (in
+    /// the input gradient), and between taps.
     block: usize,
-    /// Where the tap and the first input channel start in a block.
-    first: usize,
+    summed: Option<usize>,
+    tap: usize,
+}
+
+impl<'a> Weights<'a> {
+    fn new(stencil: &Stencil, data: &'a [f32], transposed: bool) -> Self {
+        let inputs = if transposed { stencil.out_channels } else { stencil.in_channels };
+        let (tap, all) = (inputs * CHANNELS, stencil.kernel_taps * inputs * CHANNELS);
+        if transposed {
+            Weights { data, block: CHANNELS * CHANNELS, summed: Some(all), tap }
+        } else {
+            Weights { data, block: all, summed: None, tap }
+        }
+    }
+
+    /// Those of a tap, for the channels that are summed over from `channel` on, a multiple of eight.
+    fn from(self, tap: usize, channel: usize) -> Self {
+        let first = tap * self.tap + self.summed.map_or(channel * CHANNELS, |block| channel / CHANNELS * block);
+        Weights { data: &self.data[first..], ..self }
+    }
 }
 
 /// The points of a tile for which a tap lies inside the input.
@@ -276,8 +300,8 @@ impl Area {
     /// Sets or adds to the sums of some blocks of output channels the products with the packed input.
     ///
     /// # Safety
-    /// `packed` comes from [`Area::pack`]; `sums` has `plane` numbers for every output channel, at least a vector more than
-    /// the tile has points.
+    /// `packed` comes from [`Area::pack`], the weights are those of the blocks; `sums` has `plane` numbers for every output
+    /// channel, at least a vector more than the tile has points.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &self,
@@ -294,8 +318,8 @@ impl Area {
         // Each panel serves all blocks of weights while it is in the first cache.
         for p in &self.panels {
             for (index, block) in blocks.clone().enumerate() {
-                let weights_of_block = weights.data[block * weights.block..][..weights.block][weights.first..].as_ptr();
-                let ahead = weights_of_block.wrapping_add(weights.block);
+                let w = weights.data[block * weights.block..].as_ptr();
+                let ahead = w.wrapping_add(weights.block);
                 // SAFETY: the caller's promise; a product has `CHANNELS` rows of at most `PANEL` vectors.
                 unsafe {
                     let input = packed.as_ptr().add(p.first * S::LANES * channels);
@@ -306,7 +330,12 @@ impl Area {
                         (products.as_mut_ptr(), p.width * S::LANES)
                     };
                     let add = add && self.whole;
-                    panel(s, p.width, input, channels, weights_of_block, ahead, target, stride, add);
+                    match weights.summed {
+                        None => panel(s, p.width, input, channels, w, ahead, target, stride, add),
+                        Some(summed) => {
+                            transposed_panel(s, p.width, input, channels, w, ahead, summed, target, stride, add);
+                        }
+                    }
                     if self.whole {
                         continue;
                     }

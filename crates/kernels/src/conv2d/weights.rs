@@ -90,7 +90,8 @@ impl PackedWeights {
         assert_eq!(ours, theirs, "weights packed for (input channels, output channels, groups, kernel)");
     }
 
-    /// `[group][output channel / BLOCK][tap][input channel][BLOCK]`, zeros behind the last output channel.
+    /// `[group][output channel / BLOCK][tap][input channel][BLOCK]`, zeros behind the last output channel, and `BLOCK` rows
+    /// more that mean nothing.
     pub(super) fn forward(&self) -> &[f32] {
         self.forward.get_or_init(|| {
             let (outputs, inputs) = (self.out_channels / self.groups, self.in_channels / self.groups);
@@ -124,7 +125,9 @@ impl PackedWeights {
         let taps = self.kernel[0] * self.kernel[1];
         let (isa, weights) = (Isa::current(), self.as_slice());
         let (group, chunk) = (outputs.div_ceil(BLOCK) * inputs * taps * BLOCK, inputs * taps * BLOCK);
-        let mut packed = Scratch::new(self.groups * group);
+        // Readers of blocks of inputs read behind the last ones.
+        let len = self.groups * group + BLOCK * BLOCK;
+        let mut packed = if self.once { Scratch::new(len) } else { Scratch::lasting(len) };
         for (weights, packed) in weights.chunks_exact(outputs * inputs * taps).zip(packed.chunks_exact_mut(group)) {
             parallel::for_each_chunk(packed, together * chunk, |index, target| {
                 let first = index * together * BLOCK;

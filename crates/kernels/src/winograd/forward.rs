@@ -101,7 +101,10 @@ impl Pass<'_> {
         let cut = Cut::new(tiling);
         let made = match self.weights {
             // More than one block or cut would transform the same filters again.
-            Weights::Plain(filters) if whole || cut.groups < tiling.groups => Some(filters.transform_all()),
+            Weights::Plain(filters) if whole || cut.groups < tiling.groups => {
+                let [outputs, inputs] = filters.channels();
+                Some(filters.transform(0..outputs, 0..inputs))
+            }
             _ => None,
         };
         let pass = Pass { weights: made.as_ref().map_or(self.weights, Weights::Transformed), ..self };

@@ -58,16 +58,25 @@ impl<'a> Filters<'a> {
         [self.output_channels, self.input_channels]
     }
 
-    /// Transforms all of them.
+    /// Transforms all of them, for many passes.
     pub fn transform_all(&self) -> TransformedWeights {
-        self.transform(0..self.output_channels, 0..self.input_channels)
+        self.transform_into(Scratch::lasting, 0..self.output_channels, 0..self.input_channels)
     }
 
-    /// Transforms those between some output and some input channels.
+    /// Transforms those between some output and some input channels, for one pass.
     pub(super) fn transform(&self, outputs: Range<usize>, inputs: Range<usize>) -> TransformedWeights {
+        self.transform_into(Scratch::new, outputs, inputs)
+    }
+
+    fn transform_into(
+        &self,
+        memory: fn(usize) -> Scratch,
+        outputs: Range<usize>,
+        inputs: Range<usize>,
+    ) -> TransformedWeights {
         let (m, rows) = (self.tile.outputs(), rows(inputs.len()));
         let stride = spread(outputs.len().div_ceil(CHANNELS) * rows * CHANNELS);
-        let mut data = Scratch::new(points(m) * points(m) * stride);
+        let mut data = memory(points(m) * points(m) * stride);
         let (isa, target) = (Isa::current(), Shared::new(&mut data));
         let blocks = outputs.len().div_ceil(CHANNELS);
         let size = blocks.div_ceil(JOBS);
