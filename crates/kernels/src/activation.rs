@@ -5,16 +5,20 @@ use crate::reduce::plane_len;
 use crate::simd::Isa;
 use crate::vectorized::{CHUNK, vectorized};
 
-/// `max(0, x)` in place; NaN stays NaN.
+/// `y = max(0, x)`; NaN stays NaN.
 ///
 /// ```
-/// let mut x = [-1.0, 2.0];
-/// fireproof_kernels::activation::relu(&mut x);
-/// assert_eq!(x, [0.0, 2.0]);
+/// let mut y = [f32::NAN; 2];
+/// fireproof_kernels::activation::relu(&[-1.0, 2.0], &mut y);
+/// assert_eq!(y, [0.0, 2.0]);
 /// ```
-pub fn relu(x: &mut [f32]) {
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relu(x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "inputs and outputs");
     let isa = Isa::current();
-    parallel::for_each_chunk(x, CHUNK, |_, x| rectify(isa, x));
+    parallel::for_each_chunk(y, CHUNK, |i, y| rectify(isa, &x[i * CHUNK..][..y.len()], y));
 }
 
 /// The gradient through [`relu`], in place: zero where the output `y` (or the input, which has the same sign) is not
@@ -28,15 +32,16 @@ pub fn relu_backward(y: &[f32], grad: &mut [f32]) {
     parallel::for_each_chunk(grad, CHUNK, |i, grad| mask(isa, &y[i * CHUNK..][..grad.len()], grad));
 }
 
-/// `x` where it is positive, else the channel's slope times `x`, in place. `x` is `[batch, channels, …]` with one slope
-/// per channel. He et al., *Delving Deep into Rectifiers*, ICCV 2015, <https://arxiv.org/abs/1502.01852>.
+/// `y` is `x` where that is positive, else the channel's slope times `x`. `x` is `[batch, channels, …]` with one slope per
+/// channel. He et al., *Delving Deep into Rectifiers*, ICCV 2015, <https://arxiv.org/abs/1502.01852>.
 ///
 /// # Panics
-/// If the length of `x` is not a multiple of `batch · slopes.len()`.
-pub fn prelu(x: &mut [f32], batch: usize, slopes: &[f32]) {
+/// If the lengths differ or are no multiple of `batch · slopes.len()`.
+pub fn prelu(x: &[f32], batch: usize, slopes: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "inputs and outputs");
     let plane = plane_len(x.len(), batch, slopes.len()).max(1);
     let isa = Isa::current();
-    parallel::for_each_plane(x, plane, plane, |i, x| leak(isa, x, slopes[i % slopes.len()]));
+    parallel::for_each_plane(y, plane, plane, |i, y| leak(isa, &x[i * plane..][..plane], slopes[i % slopes.len()], y));
 }
 
 /// The gradient through [`prelu`] at its input `x`: `grad` is overwritten with it, and `grad_slopes` with the slopes'.
@@ -62,9 +67,9 @@ pub fn prelu_backward(x: &[f32], batch: usize, slopes: &[f32], grad: &mut [f32],
 }
 
 vectorized! {
-    fn rectify<'a>(x: &'a mut [f32]) {
-        for x in x {
-            *x = if *x < 0.0 { 0.0 } else { *x };
+    fn rectify<'a>(x: &'a [f32], y: &'a mut [f32]) {
+        for (x, y) in x.iter().zip(y) {
+            *y = if *x < 0.0 { 0.0 } else { *x };
         }
     }
 }
@@ -79,9 +84,9 @@ vectorized! {
 }
 
 vectorized! {
-    fn leak<'a>(x: &'a mut [f32], slope: f32) {
-        for x in x {
-            *x = if *x > 0.0 { *x } else { slope * *x };
+    fn leak<'a>(x: &'a [f32], slope: f32, y: &'a mut [f32]) {
+        for (x, y) in x.iter().zip(y) {
+            *y = if *x > 0.0 { *x } else { slope * *x };
         }
     }
 }
@@ -117,9 +122,9 @@ mod tests {
         for len in [0, 1, 17, 3 * CHUNK + 5] {
             let x = numbers(1, len);
             for isa in Isa::available() {
-                let (mut y, mut grad) = (x.clone(), numbers(2, len));
+                let (mut y, mut grad) = (vec![f32::NAN; len], numbers(2, len));
                 let given = grad.clone();
-                isa.force(|| relu(&mut y));
+                isa.force(|| relu(&x, &mut y));
                 isa.force(|| relu_backward(&y, &mut grad));
                 for i in 0..len {
                     assert_eq!(y[i], x[i].max(0.0));
@@ -127,9 +132,9 @@ mod tests {
                 }
             }
         }
-        let mut x = [f32::NAN, -1.0];
-        relu(&mut x);
-        assert!(x[0].is_nan() && x[1] == 0.0);
+        let mut y = [1.0; 2];
+        relu(&[f32::NAN, -1.0], &mut y);
+        assert!(y[0].is_nan() && y[1] == 0.0);
     }
 
     #[test]
@@ -137,9 +142,9 @@ mod tests {
         let (batch, channels, plane) = (2, 3, 4100);
         let (x, slopes) = (numbers(1, batch * channels * plane), [0.25, -0.5, 2.0]);
         for isa in Isa::available() {
-            let (mut y, mut grad, mut grad_slopes) = (x.clone(), numbers(2, x.len()), [f32::NAN; 3]);
+            let (mut y, mut grad, mut grad_slopes) = (vec![f32::NAN; x.len()], numbers(2, x.len()), [f32::NAN; 3]);
             let given = grad.clone();
-            isa.force(|| prelu(&mut y, batch, &slopes));
+            isa.force(|| prelu(&x, batch, &slopes, &mut y));
             isa.force(|| prelu_backward(&x, batch, &slopes, &mut grad, &mut grad_slopes));
             let mut want = [0.0f64; 3];
             for (i, &x) in x.iter().enumerate() {

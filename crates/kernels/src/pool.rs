@@ -1,7 +1,9 @@
 //! Max and average pooling of NCHW images, forward and backward.
 
+use crate::conv2d::copy_strided;
 use crate::parallel;
-use crate::simd::Isa;
+use crate::scratch::Scratch;
+use crate::simd::{Isa, Kernel, Simd};
 use crate::vectorized::vectorized;
 
 /// The shape of a pooling: input `[planes, height, width]` with `planes = batch · channels`, output
@@ -93,7 +95,7 @@ pub fn max(shape: &PoolShape, x: &[f32], out: &mut [f32], places: &mut [u32]) {
     let mut jobs: Vec<_> = out.chunks_mut(out_plane).zip(places.chunks_mut(out_plane)).collect();
     parallel::for_each_plane(&mut jobs, 1, plane, |i, job| {
         for (out, places) in job {
-            max_plane(isa, shape, &x[i * plane..][..plane], out, places);
+            isa.dispatch(MaxPlane { shape, x: &x[i * plane..][..plane], out, places });
         }
     });
 }
@@ -139,11 +141,26 @@ pub fn average_backward(shape: &PoolShape, grad_out: &[f32], grad: &mut [f32]) {
     });
 }
 
-vectorized! {
-    fn max_plane<'a>(shape: &'a PoolShape, x: &'a [f32], out: &'a mut [f32], places: &'a mut [u32]) {
+/// The maxima of one plane.
+struct MaxPlane<'a> {
+    shape: &'a PoolShape,
+    x: &'a [f32],
+    out: &'a mut [f32],
+    places: &'a mut [u32],
+}
+
+impl Kernel for MaxPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let MaxPlane { shape, x, out, places } = self;
         let out_width = shape.out_width();
         let [stride_y, stride_x] = shape.stride;
-        for (row, (out, places)) in out.chunks_exact_mut(out_width).zip(places.chunks_exact_mut(out_width)).enumerate() {
+        // What one tap reads for a row of windows, side by side.
+        let mut read = Scratch::new(out_width);
+        for (row, (out, places)) in out.chunks_exact_mut(out_width).zip(places.chunks_exact_mut(out_width)).enumerate()
+        {
             let top = (row * stride_y).saturating_sub(shape.padding[0]);
             out.fill(f32::NEG_INFINITY);
             for (column, place) in places.iter_mut().enumerate() {
@@ -159,30 +176,25 @@ vectorized! {
                     if first == last {
                         continue;
                     }
-                    let from = first * stride_x + tap_x - shape.padding[1];
-                    let line = &x[y * shape.width + from..(y + 1) * shape.width];
-                    let start = (y * shape.width + from) as u32;
-                    let (out, places) = (&mut out[first..last], &mut places[first..last]);
-                    // The stride as a constant lets the compiler vectorise the two that networks have.
-                    match stride_x {
-                        1 => larger(line, 1, start, out, places),
-                        2 => larger(line, 2, start, out, places),
-                        _ => larger(line, stride_x, start, out, places),
-                    }
+                    let from = y * shape.width + first * stride_x + tap_x - shape.padding[1];
+                    let (line, read) = (&x[from..(y + 1) * shape.width], &mut read[..last - first]);
+                    assert!((read.len() - 1) * stride_x < line.len(), "windows inside the row");
+                    // SAFETY: as asserted.
+                    unsafe { copy_strided(s, line.as_ptr(), stride_x, read.as_mut_ptr(), read.len()) };
+                    larger(read, from as u32, stride_x as u32, &mut out[first..last], &mut places[first..last]);
                 }
             }
         }
     }
 }
 
+/// Replaces what is smaller than the numbers read, which lie `stride` apart from `start` on.
 #[inline(always)]
-fn larger(line: &[f32], stride: usize, start: u32, out: &mut [f32], places: &mut [u32]) {
-    let line = &line[..(out.len() - 1) * stride + 1];
-    for (i, (out, place)) in out.iter_mut().zip(places).enumerate() {
-        let v = line[i * stride];
-        let wins = v > *out || v.is_nan();
-        *out = if wins { v } else { *out };
-        *place = if wins { start + (i * stride) as u32 } else { *place };
+fn larger(read: &[f32], start: u32, stride: u32, out: &mut [f32], places: &mut [u32]) {
+    for (i, ((v, out), place)) in (0u32..).zip(read.iter().zip(out).zip(places)) {
+        let wins = *v > *out || v.is_nan();
+        *out = if wins { *v } else { *out };
+        *place = if wins { start + i * stride } else { *place };
     }
 }
 

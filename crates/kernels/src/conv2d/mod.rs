@@ -21,6 +21,7 @@ mod tests;
 
 pub use algorithm::{WINOGRAD_VARIABLE, Winograd};
 pub use shape::Conv2dShape;
+pub(crate) use tile::copy_strided;
 pub use weights::PackedWeights;
 
 use crate::scratch::Scratch;

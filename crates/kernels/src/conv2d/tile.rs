@@ -159,7 +159,7 @@ unsafe fn zero<S: Simd>(s: S, to: *mut f32, count: usize) {
 /// # Safety
 /// `to` is valid for `count` numbers, `from` for `(count - 1) · step + 1`.
 #[inline(always)]
-pub(super) unsafe fn copy_strided<S: Simd>(s: S, from: *const f32, step: usize, to: *mut f32, count: usize) {
+pub(crate) unsafe fn copy_strided<S: Simd>(s: S, from: *const f32, step: usize, to: *mut f32, count: usize) {
     let mut i = 0;
     // SAFETY: the vector loops read up to `2 · (i + LANES) - 1 <= (count - 1) · 2 + 1` numbers and write up to `count`.
     unsafe {

@@ -54,7 +54,8 @@ struct Relu;
 
 impl DeviceOp<Flex> for Relu {
     fn forward(&self, inputs: &[FlexTensor], _tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
-        let output = flex::changed(inputs[0].clone(), kernel::relu);
+        let x = flex::contiguous(&inputs[0]);
+        let output = flex::written(flex::dims::<4>(&x), |out| kernel::relu(flex::numbers(&x), out));
         (output.clone(), vec![output])
     }
 
@@ -91,8 +92,8 @@ impl DeviceOp<Flex> for PRelu {
     fn forward(&self, inputs: &[FlexTensor], tracked: &[bool]) -> (FlexTensor, Vec<FlexTensor>) {
         let x = flex::contiguous(&inputs[0]);
         let slopes = flex::contiguous(&inputs[1]);
-        let [n, ..]: [usize; 4] = flex::dims(&x);
-        let output = flex::changed(x.clone(), |out| kernel::prelu(out, n, flex::numbers(&slopes)));
+        let size @ [n, ..]: [usize; 4] = flex::dims(&x);
+        let output = flex::written(size, |out| kernel::prelu(flex::numbers(&x), n, flex::numbers(&slopes), out));
         (output, if tracked.contains(&true) { vec![x, slopes] } else { Vec::new() })
     }
 
