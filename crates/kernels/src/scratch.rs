@@ -1,7 +1,9 @@
 //! Aligned work memory that a thread keeps between calls, so that kernels neither allocate nor touch fresh pages.
 
+use crate::parallel;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -10,6 +12,9 @@ pub const ALIGNMENT: usize = 64;
 
 /// Buffers beyond this many bytes together are freed at once instead of kept by their thread.
 pub const KEPT_BYTES: usize = 64 << 20;
+
+/// Numbers that a job zeroes: 2 MB.
+const ZEROED: usize = 1 << 19;
 
 /// A buffer of `f32` borrowed from the thread's store; dropping it gives the memory back.
 ///
@@ -53,8 +58,11 @@ impl Memory {
         // SAFETY: the capacity is at least one, so the layout is not empty.
         let start = unsafe { alloc(layout) }.cast::<f32>();
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        // SAFETY: `capacity` numbers were allocated; zeros make them initialised for every later user.
-        unsafe { start.as_ptr().write_bytes(0, capacity) };
+        // SAFETY: `capacity` numbers were allocated, which need no value as they may lack one.
+        let numbers = unsafe { std::slice::from_raw_parts_mut(start.cast::<MaybeUninit<f32>>().as_ptr(), capacity) };
+        // Zeros make the numbers initialised for every later user. All threads write a large buffer and share the faults of
+        // its pages.
+        parallel::for_each_chunk(numbers, ZEROED, |_, numbers| numbers.fill(MaybeUninit::new(0.0)));
         Memory { start, capacity }
     }
 }

@@ -23,6 +23,8 @@ const BLOCK_CHANNELS: usize = 64;
 const FEW_BLOCKS: usize = 8;
 /// Numbers of transformed input and products that are cut this way at once: 32 MB.
 const SHARED_NUMBERS: usize = 8_000_000;
+/// Numbers of weights that a pass transforms at once: 8 MB, which the next part finds in the cache to write to.
+const WEIGHT_NUMBERS: usize = 1 << 21;
 /// Jobs that the channels of such a batch are cut into.
 const CHANNEL_JOBS: usize = 8;
 
@@ -81,7 +83,7 @@ impl Pass<'_> {
         match self.weights {
             Weights::Transformed(weights) => work(weights, outputs),
             Weights::Plain(filters) => {
-                let parts = (self.tiling.frequencies() * inputs.len() * outputs.len()).div_ceil(SHARED_NUMBERS);
+                let parts = (self.tiling.frequencies() * inputs.len() * outputs.len()).div_ceil(WEIGHT_NUMBERS);
                 let size = outputs.len().div_ceil(parts).next_multiple_of(CHANNELS);
                 for start in outputs.clone().step_by(size) {
                     let part = start..outputs.end.min(start + size);
