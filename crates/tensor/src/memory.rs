@@ -8,8 +8,8 @@
 /// not glibc it does nothing and returns false.
 ///
 /// The system is also asked to back the heap with huge pages where it lets programs ask (`madvise` in
-/// `/sys/kernel/mm/transparent_hugepage/enabled`): the kernels of a network walk through hundreds of megabytes, and spend some
-/// 5 % of their time on finding small pages.
+/// `/sys/kernel/mm/transparent_hugepage/enabled`): the kernels of a network walk through hundreds of megabytes, and spend 2
+/// to 4 % of their time on finding small pages.
 ///
 /// ```
 /// fireproof_tensor::memory::keep_freed_memory();

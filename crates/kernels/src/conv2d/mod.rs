@@ -61,14 +61,7 @@ pub fn forward(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilogue
             winograd::forward(&parts.dense, &input, weights.filters(tile), epilogue, &mut output);
             parts.join(size, shape.out_channels, &output, out);
         }
-        Algorithm::Taps => {
-            let stencil = Stencil::forward(shape);
-            if gemm::suits(&stencil) {
-                gemm::run(&stencil, x, weights.forward(), false, epilogue, out);
-            } else {
-                direct::run(&stencil, x, weights.forward(), epilogue, out);
-            }
-        }
+        Algorithm::Taps => sum_taps(&Stencil::forward(shape), x, weights, false, epilogue, out),
     }
 }
 
@@ -92,7 +85,7 @@ pub fn input_gradient(shape: &Conv2dShape, grad_out: &[f32], weights: &PackedWei
             parts.join(size, shape.in_channels, &output, grad_in);
         }
         Algorithm::Taps => {
-            sum_transposed_taps(&Stencil::input_gradient(shape), grad_out, weights, Epilogue::default(), grad_in);
+            sum_taps(&Stencil::input_gradient(shape), grad_out, weights, true, Epilogue::default(), grad_in);
         }
     }
 }
@@ -119,7 +112,7 @@ pub fn transposed(shape: &Conv2dShape, x: &[f32], weights: &PackedWeights, epilo
     check(shape, out, x);
     weights.check(shape);
     check_epilogue(&epilogue, shape.in_channels, out.len());
-    sum_transposed_taps(&Stencil::input_gradient(shape), x, weights, epilogue, out);
+    sum_taps(&Stencil::input_gradient(shape), x, weights, true, epilogue, out);
 }
 
 /// The gradient at the weights, `[out_channels, in_channels / groups, kernel[0], kernel[1]]`, summed over the batch;
@@ -169,18 +162,20 @@ pub fn bias_gradient(shape: &Conv2dShape, grad_out: &[f32], grad_bias: &mut [f32
     crate::reduce::channel_sums(grad_out, shape.batch, shape.out_channels, grad_bias);
 }
 
-/// The input gradient, or what is computed like it.
-fn sum_transposed_taps(
+/// The sum over taps of a forward pass or, `transposed`, of the input gradient.
+fn sum_taps(
     stencil: &Stencil,
     source: &[f32],
     weights: &PackedWeights,
+    transposed: bool,
     epilogue: Epilogue<'_>,
     target: &mut [f32],
 ) {
     if gemm::suits(stencil) {
-        gemm::run(stencil, source, weights.forward(), true, epilogue, target);
+        gemm::run(stencil, source, weights.forward(), transposed, epilogue, target);
     } else {
-        direct::run(stencil, source, weights.gradient(), epilogue, target);
+        let weights = if transposed { weights.gradient() } else { weights.forward() };
+        direct::run(stencil, source, weights, epilogue, target);
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> Filters<'a> {
 /// The frequencies of a 3×3 convolution's weights: `(m + 2)² / 9` times their memory for tiles of `m × m` outputs. They
 /// serve the forward pass and, read in another order, the input gradient.
 ///
-/// Attacks keep them over their steps; training makes them anew for every step.
+/// Attacks keep them over their steps; in training a pass makes those that it needs.
 pub struct TransformedWeights {
     pub(super) tile: Tile,
     /// The channels whose filters these are.

@@ -1,7 +1,7 @@
 //! Batch normalisation in training, and its frozen form, a scale and a shift a channel.
 
 use burn::backend::Flex;
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use fireproof_kernels::batch_norm as kernel;
 
@@ -56,11 +56,7 @@ pub fn batch_norm_train_fused(
             Some(residual) => result.output + residual,
             None => result.output,
         };
-        let output = match activation {
-            Activation::None => output,
-            Activation::Relu => activation::relu(output),
-        };
-        return (output, result.mean.inner(), result.variance.inner());
+        return (activation.apply(output), result.mean.inner(), result.variance.inner());
     }
     let statistics: Tensor<2> = flex::apply(x.clone().inner().into_dispatch(), None, None, Statistics);
     let row = |i: usize| statistics.clone().narrow(0, i, 1).squeeze_dim::<1>(0);

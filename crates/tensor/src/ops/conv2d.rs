@@ -53,6 +53,16 @@ pub enum Activation {
     Relu,
 }
 
+impl Activation {
+    /// In a pass of its own, by Burn's operations.
+    pub(super) fn apply(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Activation::None => x,
+            Activation::Relu => activation::relu(x),
+        }
+    }
+}
+
 /// Keeps a layer's weights in the form that the CPU kernels read, for as long as they stay the same.
 ///
 /// A layer owns one and passes it to each call; clones share it. What is kept is tied to the very tensor it was made
@@ -128,11 +138,7 @@ pub fn conv2d_fused(
         run(x, weight, bias, Convolution { options, activation, transposed: false, cache: cache.clone() })
     } else {
         let Conv2dOptions { stride: s, padding: p, dilation: d, groups } = options;
-        let out = module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups));
-        match activation {
-            Activation::None => out,
-            Activation::Relu => activation::relu(out),
-        }
+        activation.apply(module::conv2d(x, weight, bias, ConvOptions::new([s, s], [p, p], [d, d], groups)))
     };
     let (made, kernels) = (count(&out), [1, 1]);
     let out = footprint::note("convolution", kernels, 2 * products * made, [read, parameters], out);
