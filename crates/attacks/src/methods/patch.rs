@@ -117,6 +117,7 @@ struct Scenery {
     clean: Vec<f32>,
     mask: Option<Vec<f32>>,
     radii: Vec<f32>,
+    range: [f32; 2],
     dims: [usize; 4],
 }
 
@@ -148,7 +149,11 @@ impl Scenery {
                 if may > 0.0 && change.abs() < self.radii[image] {
                     free(at, mixed);
                 }
-                painted[at] += may * change.clamp(-self.radii[image], self.radii[image]);
+                // The weights of a mixture add up to one only up to rounding, which may leave the range by a unit in the last place.
+                if may > 0.0 {
+                    let moved = painted[at] + may * change.clamp(-self.radii[image], self.radii[image]);
+                    painted[at] = moved.clamp(self.range[0], self.range[1]);
+                }
             }
         });
         painted
@@ -201,7 +206,8 @@ impl Patch {
         let mask = scene.context.mask.map(|mask| {
             floats(if mask.dims()[1] == dims[1] { mask.clone() } else { mask.clone().repeat_dim(1, dims[1]) })
         });
-        Ok(Scenery { clean: floats(scene.batch.images.clone()), mask, radii: epsilon, dims })
+        let clean = floats(scene.batch.images.clone());
+        Ok(Scenery { clean, mask, radii: epsilon, range: self.ball.range, dims })
     }
 
     /// A patch to begin with.
@@ -477,7 +483,7 @@ mod tests {
     #[test]
     fn a_patch_that_is_neither_scaled_nor_turned_is_copied() {
         let dims = [1, 1, 6, 7];
-        let scenery = Scenery { clean: vec![0.5; 42], mask: None, radii: vec![1.0], dims };
+        let scenery = Scenery { clean: vec![0.5; 42], mask: None, radii: vec![1.0], range: [0.0, 1.0], dims };
         let patch: Vec<f32> = (0..9).map(|i| i as f32 / 10.0).collect();
         let spot = Spot { middle: [3.5, 2.5], scale: 1.0, turn: 0.0 };
         let mut count = 0;
@@ -493,9 +499,23 @@ mod tests {
     }
 
     #[test]
+    fn rounding_does_not_leave_the_range() {
+        let dims = [1, 1, 12, 12];
+        let range = [-0.272_725_16, 0.727_274_84];
+        for value in range {
+            for step in 0..200 {
+                let scenery = Scenery { clean: vec![0.1; 144], mask: None, radii: vec![1.0], range, dims };
+                let spot = Spot { middle: [6.1, 5.7], scale: 1.0 + 0.003 * step as f32, turn: 0.3 };
+                let painted = scenery.paint(0, &[value; 25], spot, |_, _| ());
+                assert!(painted.iter().all(|v| (range[0]..=range[1]).contains(v)), "{value} {step}");
+            }
+        }
+    }
+
+    #[test]
     fn a_quarter_turn_moves_the_corners() {
         let dims = [1, 1, 4, 4];
-        let scenery = Scenery { clean: vec![0.5; 16], mask: None, radii: vec![1.0], dims };
+        let scenery = Scenery { clean: vec![0.5; 16], mask: None, radii: vec![1.0], range: [0.0, 1.0], dims };
         let spot = Spot { middle: [2.0, 2.0], scale: 2.0, turn: std::f32::consts::FRAC_PI_2 };
         let painted = scenery.paint(0, &[0.0, 0.1, 0.2, 0.3], spot, |_, _| ());
         let corners = [painted[0], painted[3], painted[12], painted[15]].map(|v| (v * 10.0).round() as i32);
@@ -507,7 +527,7 @@ mod tests {
     fn what_the_patch_gains_is_the_finite_difference() {
         let dims = [1, 2, 9, 9];
         let clean: Vec<f32> = (0..162).map(|i| ((i * 7) % 11) as f32 / 11.0).collect();
-        let scenery = Scenery { clean, mask: None, radii: vec![1.0], dims };
+        let scenery = Scenery { clean, mask: None, radii: vec![1.0], range: [0.0, 1.0], dims };
         let patch: Vec<f32> = (0..32).map(|i| ((i * 5) % 13) as f32 / 13.0).collect();
         let spot = Spot { middle: [4.3, 4.8], scale: 1.2, turn: 0.4 };
         // The loss is a weighted sum of the image's values.
