@@ -263,7 +263,7 @@ fn sum_products(x: &[f32], mean: f32, grad_out: &[f32], through: impl Fn(f32, f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{numbers, relative_error};
+    use crate::testing::{difference, numbers, relative_error};
     use proptest::prelude::*;
 
     fn close(a: &[f32], b: &[f64]) {
@@ -304,7 +304,8 @@ mod tests {
                 isa.force(|| {
                     let (mut m, mut v) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
                     statistics(&x, batch, &mut m, &mut v);
-                    close(&m, &means);
+                    // The values themselves reach 10, their mean may be anything.
+                    prop_assert!(difference(&m, &means) < 2e-6);
                     close(&v, &variances);
                     let (mut dx, mut dg, mut db) = (vec![f32::NAN; len], vec![f32::NAN; channels], vec![f32::NAN; channels]);
                     let grads = Gradients { x: &mut dx, gamma: &mut dg, beta: &mut db };

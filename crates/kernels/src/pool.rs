@@ -249,7 +249,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{numbers, relative_error};
+    use crate::testing::{Sums, difference, numbers};
     use proptest::prelude::*;
 
     fn shapes() -> impl Strategy<Value = PoolShape> {
@@ -298,9 +298,9 @@ mod tests {
             let x: Vec<f32> = numbers(1, shape.input_len()).iter().map(|v| (v * 4.0).round()).collect();
             let grad_out = numbers(2, shape.output_len());
             let mut want_max = vec![(0.0f32, 0u32); grad_out.len()];
-            let mut want_max_grad = vec![0.0f64; x.len()];
+            let mut want_max_grad = Sums::new(x.len());
             let mut want_average = vec![0.0f64; grad_out.len()];
-            let mut want_average_grad = vec![0.0f64; x.len()];
+            let mut want_average_grad = Sums::new(x.len());
             let area = (shape.kernel[0] * shape.kernel[1]) as f64;
             let plane = shape.height * shape.width;
             windows(&shape, |o, inputs| {
@@ -310,10 +310,10 @@ mod tests {
                         best = i;
                     }
                     want_average[o] += f64::from(x[i]) / area;
-                    want_average_grad[i] += f64::from(grad_out[o]) / area;
+                    want_average_grad.add(i, grad_out[o], 1.0 / area);
                 }
                 want_max[o] = (x[best], (best % plane) as u32);
-                want_max_grad[best] += f64::from(grad_out[o]);
+                want_max_grad.add(best, grad_out[o], 1.0);
             });
             for isa in Isa::available() {
                 let (mut out, mut places) = (vec![f32::NAN; grad_out.len()], vec![0; grad_out.len()]);
@@ -325,9 +325,9 @@ mod tests {
                     average_backward(&shape, &grad_out, &mut average_grad);
                 });
                 prop_assert_eq!(out.into_iter().zip(places).collect::<Vec<_>>(), want_max.clone());
-                prop_assert!(relative_error(&grad, &want_max_grad) < 1e-6);
-                prop_assert!(average_out.iter().zip(&want_average).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
-                prop_assert!(relative_error(&average_grad, &want_average_grad) < 1e-5);
+                prop_assert!(want_max_grad.error(&grad) < 1e-6);
+                prop_assert!(difference(&average_out, &want_average) < 1e-5);
+                prop_assert!(want_average_grad.error(&average_grad) < 1e-5);
             }
         }
     }

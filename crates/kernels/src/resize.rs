@@ -150,7 +150,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{numbers, relative_error};
+    use crate::testing::{Sums, difference, numbers};
     use proptest::prelude::*;
 
     /// The two inputs of an output and the second one's weight, in double precision.
@@ -178,26 +178,26 @@ mod tests {
             let (size, out): ([usize; 2], [usize; 2]) = (size.into(), out.into());
             let x = numbers(1, planes * size[0] * size[1]);
             let grad_out = numbers(2, planes * out[0] * out[1]);
-            let (mut want, mut want_grad) = (vec![0.0f64; grad_out.len()], vec![0.0f64; x.len()]);
+            let (mut want, mut want_grad) = (Sums::new(grad_out.len()), Sums::new(x.len()));
             for o in 0..grad_out.len() {
                 let (plane, y, column) = (o / (out[0] * out[1]), o / out[1] % out[0], o % out[1]);
                 for (iy, wy) in reads(y, size[0], out[0], align_corners) {
                     for (ix, wx) in reads(column, size[1], out[1], align_corners) {
                         let i = (plane * size[0] + iy) * size[1] + ix;
-                        want[o] += wy * wx * f64::from(x[i]);
-                        want_grad[i] += wy * wx * f64::from(grad_out[o]);
+                        want.add(o, wy * wx, x[i]);
+                        want_grad.add(i, wy * wx, grad_out[o]);
                     }
                 }
             }
             for isa in Isa::available() {
-                let (mut got, mut grad) = (vec![f32::NAN; want.len()], vec![f32::NAN; x.len()]);
+                let (mut got, mut grad) = (vec![f32::NAN; grad_out.len()], vec![f32::NAN; x.len()]);
                 isa.force(|| {
                     bilinear(&x, planes, size, out, align_corners, &mut got);
                     bilinear_backward(&grad_out, planes, size, out, align_corners, &mut grad);
                 });
-                prop_assert!(relative_error(&got, &want) < 2e-5);
+                prop_assert!(want.error(&got) < 2e-5);
                 // Single-precision positions err by 1e-6 of the size, and an input sums many outputs.
-                prop_assert!(grad.iter().zip(&want_grad).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
+                prop_assert!(difference(&grad, &want_grad.values) < 1e-4);
             }
         }
     }

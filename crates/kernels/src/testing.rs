@@ -15,13 +15,50 @@ pub(crate) fn hash(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Sums of products in double precision, with the size that each would have if its products did not cancel.
+pub(crate) struct Sums {
+    pub values: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Sums {
+    pub fn new(count: usize) -> Self {
+        Sums { values: vec![0.0; count], squares: vec![0.0; count] }
+    }
+
+    /// Adds a product to a sum.
+    pub fn add(&mut self, index: usize, a: impl Into<f64>, b: impl Into<f64>) {
+        let product = a.into() * b.into();
+        self.values[index] += product;
+        self.squares[index] += product * product;
+    }
+
+    /// The largest of the sums and of the root sums of squares: where there are few sums, all may come out near zero, and rounding
+    /// does not follow them there.
+    pub fn size(&self) -> f64 {
+        let root = self.squares.iter().fold(0.0f64, |m, s| m.max(*s)).sqrt();
+        self.values.iter().fold(root, |m, v| m.max(v.abs()))
+    }
+
+    /// `max |a − b| / size`; NaN in `found` makes it NaN.
+    pub fn error(&self, found: &[f32]) -> f64 {
+        let error = difference(found, &self.values);
+        if error == 0.0 { 0.0 } else { error / self.size() }
+    }
+}
+
+/// `max |a − b|`; NaN in either makes it NaN.
+pub(crate) fn difference(a: &[f32], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    largest(a.iter().zip(b).map(|(&a, &b)| f64::from(a) - b))
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0f64, |m, x| if x.is_nan() || m.is_nan() { f64::NAN } else { m.max(x.abs()) })
+}
+
 /// `max |a − b| / max |b|`; NaN in either makes it NaN, so that no comparison holds.
 pub(crate) fn relative_error(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let worst = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold(0.0f64, |m, x| if x.is_nan() || m.is_nan() { f64::NAN } else { m.max(x.abs()) })
-    };
-    let error = worst(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - b));
-    let size = worst(&mut b.iter().copied());
+    let (error, size) = (difference(a, b), largest(b.iter().copied()));
     if error == 0.0 { 0.0 } else { error / size }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::simd::Isa;
 use crate::{
     Activation,
-    testing::{numbers, relative_error},
+    testing::{Sums, numbers, relative_error},
 };
 use proptest::prelude::*;
 
@@ -53,22 +53,22 @@ impl Case {
         }
     }
 
-    fn reference_forward(&self) -> Vec<f64> {
-        let mut out = vec![0.0; self.shape.output_len()];
-        products(&self.shape, |o, i, w| out[o] += f64::from(self.x[i]) * f64::from(self.weights[w]));
-        out
+    fn reference_forward(&self) -> Sums {
+        let mut sums = Sums::new(self.shape.output_len());
+        products(&self.shape, |o, i, w| sums.add(o, self.x[i], self.weights[w]));
+        sums
     }
 
-    fn reference_input_gradient(&self) -> Vec<f64> {
-        let mut grad = vec![0.0; self.shape.input_len()];
-        products(&self.shape, |o, i, w| grad[i] += f64::from(self.grad_out[o]) * f64::from(self.weights[w]));
-        grad
+    fn reference_input_gradient(&self) -> Sums {
+        let mut sums = Sums::new(self.x.len());
+        products(&self.shape, |o, i, w| sums.add(i, self.grad_out[o], self.weights[w]));
+        sums
     }
 
-    fn reference_weight_gradient(&self) -> Vec<f64> {
-        let mut grad = vec![0.0; self.weights.len()];
-        products(&self.shape, |o, i, w| grad[w] += f64::from(self.grad_out[o]) * f64::from(self.x[i]));
-        grad
+    fn reference_weight_gradient(&self) -> Sums {
+        let mut sums = Sums::new(self.weights.len());
+        products(&self.shape, |o, i, w| sums.add(w, self.grad_out[o], self.x[i]));
+        sums
     }
 
     fn packed(&self) -> PackedWeights {
@@ -99,10 +99,11 @@ impl Case {
         for isa in Isa::available() {
             isa.force(|| {
                 let name = isa.name();
-                assert!(relative_error(&self.forward(), &references.0) < 1e-5, "forward, {name}, {:?}", self.shape);
-                let error = relative_error(&self.input_gradient(), &references.1);
+                let error = references.0.error(&self.forward());
+                assert!(error < 1e-5, "forward {error}, {name}, {:?}", self.shape);
+                let error = references.1.error(&self.input_gradient());
                 assert!(error < 1e-5, "input gradient {error}, {name}, {:?}", self.shape);
-                let error = relative_error(&self.weight_gradient(), &references.2);
+                let error = references.2.error(&self.weight_gradient());
                 assert!(error < 1e-5, "weight gradient {error}, {name}, {:?}", self.shape);
             });
         }
@@ -194,17 +195,17 @@ proptest! {
         for isa in Isa::available() {
             for (limit, bound) in [(Winograd::Never, 1e-5), (Winograd::F2, 1e-5), (Winograd::F4, 1e-4)] {
                 let weights = case.packed().with_winograd(limit);
-                let (mut out, mut grad) = (vec![f32::NAN; references.0.len()], vec![f32::NAN; references.1.len()]);
-                let mut grad_weights = vec![f32::NAN; references.2.len()];
+                let (mut out, mut grad) = (vec![f32::NAN; case.grad_out.len()], vec![f32::NAN; case.x.len()]);
+                let mut grad_weights = vec![f32::NAN; case.weights.len()];
                 isa.force(|| {
                     forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
                     input_gradient(&shape, &case.grad_out, &weights, &mut grad);
                     weight_gradient_within(limit, &shape, &case.x, &case.grad_out, &mut grad_weights);
                 });
                 let errors = [
-                    relative_error(&out, &references.0),
-                    relative_error(&grad, &references.1),
-                    relative_error(&grad_weights, &references.2),
+                    references.0.error(&out),
+                    references.1.error(&grad),
+                    references.2.error(&grad_weights),
                 ];
                 prop_assert!(errors.iter().all(|&e| e < bound), "{:?} {:?} {} {:?}", limit, errors, isa.name(), shape);
             }
@@ -371,7 +372,7 @@ fn the_epilogue_adds_bias_and_residual_and_then_activates() {
         let plane = shape.out_height() * shape.out_width();
         for isa in Isa::available() {
             for activation in [Activation::None, Activation::Relu, Activation::PRelu(&slopes)] {
-                let mut want = case.reference_forward();
+                let mut want = case.reference_forward().values;
                 for (i, w) in want.iter_mut().enumerate() {
                     let channel = i / plane % 11;
                     *w += f64::from(bias[channel]) + f64::from(residual[i]);
@@ -396,7 +397,7 @@ fn a_transposed_convolution_is_an_input_gradient_with_an_epilogue() {
         let shape = Conv2dShape { stride: [stride; 2], ..Conv2dShape::new(2, 10, 6, [13, 40], [kernel; 2]) };
         let case = Case::new(shape);
         let bias = numbers(7, 10);
-        let mut want = case.reference_input_gradient();
+        let mut want = case.reference_input_gradient().values;
         for (i, w) in want.iter_mut().enumerate() {
             *w = (*w + f64::from(bias[i / (13 * 40) % 10])).max(0.0);
         }
@@ -456,18 +457,14 @@ fn layers_that_winograd_computes_agree_with_plain_loops() {
         for isa in Isa::available() {
             for limit in [Winograd::F2, Winograd::F4] {
                 let weights = case.packed().with_winograd(limit);
-                let (mut out, mut grad) = (vec![f32::NAN; references.0.len()], vec![f32::NAN; references.1.len()]);
-                let mut grad_weights = vec![f32::NAN; references.2.len()];
+                let (mut out, mut grad) = (vec![f32::NAN; case.grad_out.len()], vec![f32::NAN; case.x.len()]);
+                let mut grad_weights = vec![f32::NAN; case.weights.len()];
                 isa.force(|| {
                     forward(&shape, &case.x, &weights, Epilogue::default(), &mut out);
                     input_gradient(&shape, &case.grad_out, &weights, &mut grad);
                     weight_gradient_within(limit, &shape, &case.x, &case.grad_out, &mut grad_weights);
                 });
-                let errors = [
-                    relative_error(&out, &references.0),
-                    relative_error(&grad, &references.1),
-                    relative_error(&grad_weights, &references.2),
-                ];
+                let errors = [references.0.error(&out), references.1.error(&grad), references.2.error(&grad_weights)];
                 assert!(errors.iter().all(|&e| e < 1e-5), "{limit:?} {errors:?} {} {shape:?}", isa.name());
                 // F(2×2) saves too little to pay for the copies of a dilated layer.
                 if limit == Winograd::F4 || shape.dilation == [1, 1] {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::epilogue::Activation;
 use crate::simd::Isa;
-use crate::testing::{numbers, relative_error};
+use crate::testing::{Sums, difference, numbers};
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::OnceLock;
@@ -26,13 +26,6 @@ fn products(shape: &Conv2dShape, mut visit: impl FnMut(usize, usize, usize)) {
             }
         }
     }
-}
-
-/// `Σ a[i] · b[j]` at `k` over all products `(i, j, k)` in double precision.
-fn reference(len: usize, sum: impl FnOnce(&mut [f64])) -> Vec<f64> {
-    let mut out = vec![0.0; len];
-    sum(&mut out);
-    out
 }
 
 fn limit(tile: Tile) -> f64 {
@@ -82,12 +75,13 @@ proptest! {
         let slopes = numbers(seed ^ 3, shape.out_channels);
         let residual = numbers(seed ^ 4, shape.output_len());
         let plane = shape.out_height() * shape.out_width();
-        let sums = reference(shape.output_len(), |out| products(&shape, |o, i, k| out[o] += x[i] as f64 * w[k] as f64));
+        let mut sums = Sums::new(shape.output_len());
+        products(&shape, |o, i, k| sums.add(o, x[i], w[k]));
         let channel = |i: usize| i / plane % shape.out_channels;
         let wanted: Vec<Vec<f64>> = vec![
-            sums.clone(),
-            sums.iter().enumerate().map(|(i, v)| (v + bias[channel(i)] as f64).max(0.0)).collect(),
-            sums.iter().enumerate().map(|(i, v)| {
+            sums.values.clone(),
+            sums.values.iter().enumerate().map(|(i, v)| (v + bias[channel(i)] as f64).max(0.0)).collect(),
+            sums.values.iter().enumerate().map(|(i, v)| {
                 let v = v + bias[channel(i)] as f64 + residual[i] as f64;
                 if v > 0.0 { v } else { v * slopes[channel(i)] as f64 }
             }).collect(),
@@ -98,14 +92,13 @@ proptest! {
             Epilogue { bias: Some(&bias), residual: Some(&residual), activation: Activation::PRelu(&slopes) },
         ];
         // Rounding is relative to the sum before bias and activation, which may cancel most of it.
-        let scale = sums.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let scale = sums.size();
         on_every_isa(|isa| {
             let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
             for (wanted, epilogue) in wanted.iter().zip(epilogues) {
                 let mut out = vec![f32::NAN; shape.output_len()];
                 forward(&shape, &x, &weights, epilogue, &mut out);
-                let largest = wanted.iter().fold(1e-30f64, |m, w| m.max(w.abs()));
-                let error = relative_error(&out, wanted) * largest / (scale + 1.0);
+                let error = difference(&out, wanted) / (scale + 1.0);
                 assert!(error < limit(tile), "{isa:?} {tile:?} {shape:?} {epilogue:?}: {error:e}");
             }
         });
@@ -114,12 +107,13 @@ proptest! {
     #[test]
     fn input_gradient_agrees_with_double_precision(shape in any_shape(), tile in any_tile(), seed: u64) {
         let (w, y) = (numbers(seed, shape.weights_len()), numbers(seed ^ 1, shape.output_len()));
-        let wanted = reference(shape.input_len(), |out| products(&shape, |o, i, k| out[i] += y[o] as f64 * w[k] as f64));
+        let mut wanted = Sums::new(shape.input_len());
+        products(&shape, |o, i, k| wanted.add(i, y[o], w[k]));
         on_every_isa(|isa| {
             let weights = TransformedWeights::new(tile, &w, shape.out_channels, shape.in_channels);
             let mut found = vec![f32::NAN; shape.input_len()];
             input_gradient(&shape, &y, &weights, &mut found);
-            let error = relative_error(&found, &wanted);
+            let error = wanted.error(&found);
             assert!(error < limit(tile), "{isa:?} {tile:?} {shape:?}: {error:e}");
         });
     }
@@ -127,11 +121,12 @@ proptest! {
     #[test]
     fn weight_gradient_agrees_with_double_precision(shape in any_shape(), tile in any_tile(), seed: u64) {
         let (x, y) = (numbers(seed, shape.input_len()), numbers(seed ^ 1, shape.output_len()));
-        let wanted = reference(shape.weights_len(), |out| products(&shape, |o, i, k| out[k] += y[o] as f64 * x[i] as f64));
+        let mut wanted = Sums::new(shape.weights_len());
+        products(&shape, |o, i, k| wanted.add(k, y[o], x[i]));
         on_every_isa(|isa| {
             let mut found = vec![f32::NAN; shape.weights_len()];
             weight_gradient(&shape, tile, &x, &y, &mut found);
-            let error = relative_error(&found, &wanted);
+            let error = wanted.error(&found);
             assert!(error < limit(tile), "{isa:?} {tile:?} {shape:?}: {error:e}");
         });
     }
