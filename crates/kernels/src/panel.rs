@@ -9,6 +9,90 @@ pub(crate) const CHANNELS: usize = 8;
 /// Vectors in a panel: as many as the accumulators of a register tile leave room for.
 pub(crate) const PANEL: usize = 3;
 
+/// Weights of blocks of [`CHANNELS`] output channels.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights {
+    pub start: *const f32,
+    /// Numbers between blocks.
+    pub block: usize,
+    /// `None` where each block is `[input channel][8]`. Where the roles of the channels are exchanged, in the input gradient, it is
+    /// `[channels / 8][8][8]` with the channels that are summed over outermost and innermost: numbers between eight of those.
+    pub transposed: Option<usize>,
+}
+
+impl Weights {
+    /// Those of the blocks from `block` on and of the channels that are summed over from `channel` on, a multiple of eight.
+    ///
+    /// # Safety
+    /// There are such weights.
+    pub unsafe fn from(self, block: usize, channel: usize) -> Self {
+        let channel = self.transposed.map_or(channel * CHANNELS, |stride| channel / CHANNELS * stride);
+        // SAFETY: the caller's promise.
+        Weights { start: unsafe { self.start.add(block * self.block + channel) }, ..self }
+    }
+
+    /// Numbers of work memory that [`Weights::ready`] needs for `blocks` blocks of `channels` channels.
+    pub fn memory<S: Simd>(self, blocks: usize, channels: usize) -> usize {
+        if self.turns::<S>() { blocks * channels.next_multiple_of(CHANNELS) * CHANNELS } else { 0 }
+    }
+
+    /// Transposed weights are read as they are where there are registers enough; with 16, the compiler would move sums to the
+    /// stack and back.
+    fn turns<S: Simd>(self) -> bool {
+        self.transposed.is_some() && S::REGISTERS < 32
+    }
+
+    /// The same as [`Weights::product`] reads them fast, for many panels.
+    ///
+    /// # Safety
+    /// There are `blocks` blocks of `channels` channels, and `memory` holds as many numbers as [`Weights::memory`] says.
+    #[inline(always)]
+    pub unsafe fn ready<S: Simd>(self, s: S, blocks: usize, channels: usize, memory: &mut [f32]) -> Self {
+        let Some(stride) = self.transposed.filter(|_| self.turns::<S>()) else { return self };
+        assert!(S::LANES == CHANNELS && memory.len() >= self.memory::<S>(blocks, channels));
+        let eights = channels.div_ceil(CHANNELS);
+        for (block, eight) in (0..blocks).flat_map(|block| (0..eights).map(move |eight| (block, eight))) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let source = self.start.add(block * self.block + eight * stride);
+                let target = memory.as_mut_ptr().add((block * eights + eight) * CHANNELS * CHANNELS);
+                s.transpose(source, CHANNELS, CHANNELS, CHANNELS, target, CHANNELS);
+            }
+        }
+        Weights { start: memory.as_ptr(), block: eights * CHANNELS * CHANNELS, transposed: None }
+    }
+
+    /// `products[o][v] = Σ_c weights[c][o] · input[c][v]` for the channels of a block and `width` vectors, summed over `c` in order,
+    /// or added to what is there. `input` has rows of `width` vectors, `products` rows `stride` numbers apart.
+    ///
+    /// # Safety
+    /// `width` is 1 to [`PANEL`], and the pointers are valid for these numbers.
+    #[inline(always)]
+    pub unsafe fn product<S: Simd>(
+        self,
+        s: S,
+        block: usize,
+        width: usize,
+        input: *const f32,
+        channels: usize,
+        products: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
+        // SAFETY: the caller's promise; what lies `ahead`, needed next, is only prefetched.
+        unsafe {
+            let weights = self.start.add(block * self.block);
+            let ahead = weights.wrapping_add(self.block);
+            match self.transposed {
+                None => panel(s, width, input, channels, weights, ahead, products, stride, add),
+                Some(eight) => {
+                    transposed_panel(s, width, input, channels, weights, ahead, eight, products, stride, add)
+                }
+            }
+        }
+    }
+}
+
 /// How the vectors of a block are cut into panels of one register tile's width: `(first, width)`, widths at most `most`.
 pub(crate) fn panels(vectors: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let mut first = 0;
@@ -21,14 +105,12 @@ pub(crate) fn panels(vectors: usize, most: usize) -> impl Iterator<Item = (usize
     })
 }
 
-/// `products[o][v] = Σ_c weights[c][o] · input[c][v]` for [`CHANNELS`] output channels and `width` vectors, summed over `c`
-/// in order, or added to what is there. `input` has rows of `width` vectors, `products` rows `stride` numbers apart; `ahead`
-/// is where the weights lie that will be needed next.
+/// The product of weights `[input channel][8]`.
 ///
 /// # Safety
-/// `width` is 1 to [`PANEL`], and the pointers but `ahead` are valid for these numbers.
+/// As for [`Weights::product`].
 #[inline(always)]
-pub(crate) unsafe fn panel<S: Simd>(
+unsafe fn panel<S: Simd>(
     s: S,
     width: usize,
     input: *const f32,
@@ -129,13 +211,12 @@ unsafe fn register_tile<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// [`panel`] for weights `[channels / 8][8][8]` with the channels that are summed over outermost and
-/// innermost: `weights[(c / 8) · block + o · 8 + c % 8]`.
+/// The product of weights `weights[(c / 8) · block + o · 8 + c % 8]`, for 32 registers.
 ///
 /// # Safety
-/// As for [`panel`].
+/// As for [`Weights::product`].
 #[inline(always)]
-pub(crate) unsafe fn transposed_panel<S: Simd>(
+unsafe fn transposed_panel<S: Simd>(
     s: S,
     width: usize,
     input: *const f32,
@@ -150,34 +231,9 @@ pub(crate) unsafe fn transposed_panel<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match width {
-            1 => transposed_channels::<S, 1>(s, input, channels, weights, ahead, block, products, stride, add),
-            2 => transposed_channels::<S, 2>(s, input, channels, weights, ahead, block, products, stride, add),
-            _ => transposed_channels::<S, 3>(s, input, channels, weights, ahead, block, products, stride, add),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn transposed_channels<S: Simd, const V: usize>(
-    s: S,
-    input: *const f32,
-    channels: usize,
-    weights: *const f32,
-    ahead: *const f32,
-    block: usize,
-    products: *mut f32,
-    stride: usize,
-    add: bool,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if S::REGISTERS >= 32 {
-            transposed_tile::<S, 8, V>(s, input, channels, weights, ahead, block, products, stride, add);
-        } else {
-            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
-            let (weights, ahead) = (weights.add(4 * CHANNELS), ahead.wrapping_add(4 * CHANNELS));
-            let products = products.add(4 * stride);
-            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
+            1 => transposed_tile::<S, 8, 1>(s, input, channels, weights, ahead, block, products, stride, add),
+            2 => transposed_tile::<S, 8, 2>(s, input, channels, weights, ahead, block, products, stride, add),
+            _ => transposed_tile::<S, 8, 3>(s, input, channels, weights, ahead, block, products, stride, add),
         }
     }
 }

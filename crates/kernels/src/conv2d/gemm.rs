@@ -4,14 +4,13 @@
 //! of copying the input once per tap, which many output channels share.
 
 use super::stencil::{Stencil, Tap};
-use super::tile::copy_strided;
+use super::tile::copy_looking_ahead;
 use super::write::Write;
 use crate::epilogue::Epilogue;
-use crate::panel::{CHANNELS, PANEL, panel, panels, transposed_panel};
+use crate::panel::{CHANNELS, PANEL, Weights, panels};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
-use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
-use std::ops::Range;
+use crate::simd::{Isa, Kernel, Simd};
 
 /// Grid points and output channels of a job: their sums take 344 KB of the second-level cache.
 const POINTS: usize = 336;
@@ -92,7 +91,7 @@ pub(super) fn run(
     target: &mut [f32],
 ) {
     let isa = Isa::current();
-    let weights = Weights::new(stencil, weights, transposed);
+    let weights = Taps::new(stencil, weights, transposed);
     isa.dispatch(Start { isa, stencil, source, weights, epilogue, target: Shared::new(target) });
 }
 
@@ -101,7 +100,7 @@ struct Start<'a> {
     isa: Isa,
     stencil: &'a Stencil,
     source: &'a [f32],
-    weights: Weights<'a>,
+    weights: Taps<'a>,
     epilogue: Epilogue<'a>,
     target: Shared<'a, f32>,
 }
@@ -124,7 +123,7 @@ struct Job<'a> {
     stencil: &'a Stencil,
     plan: &'a Plan,
     source: &'a [f32],
-    weights: Weights<'a>,
+    weights: Taps<'a>,
     epilogue: Epilogue<'a>,
     target: Shared<'a, f32>,
     index: usize,
@@ -156,20 +155,32 @@ impl Kernel for Job<'_> {
             sums.fill(0.0);
         }
         let mut packed = Scratch::new(plan.in_chunk * (size[0] * size[1]).next_multiple_of(S::LANES));
+        // Some of the points have sums of their own, which join the others once, since their rows are short.
+        let partly = areas.iter().any(|area| !area.whole);
+        let mut part = Scratch::new(if partly { plan.out_chunk * plan.sum_plane } else { 0 });
+        let blocks = outputs.div_ceil(CHANNELS);
+        let mut turned = Scratch::new(weights.of(0).memory::<S>(blocks, plan.in_chunk));
         for area in &areas {
             for channel in (0..stencil.in_channels).step_by(plan.in_chunk) {
                 let channels = plan.in_chunk.min(stencil.in_channels - channel);
-                let weights = weights.from(area.weight, channel);
+                let (sums, add) = if area.whole { (&mut sums, add || channel > 0) } else { (&mut part, channel > 0) };
                 // SAFETY: the area's pixels lie in each of the planes, `packed` holds all points of the tile for `in_chunk`
-                // channels, and `sums` all of its points for `out_chunk` channels.
+                // channels, and either kind of sums all of its points for `out_chunk` channels.
                 unsafe {
                     let source = &source[channel * in_plane..][..channels * in_plane];
                     area.pack(s, source.as_ptr(), in_plane, stencil.in_stride[1], channels, packed.as_mut_ptr());
-                    let blocks = first_out / CHANNELS..(first_out + outputs).div_ceil(CHANNELS);
+                    let weights = weights.of(area.weight).from(first_out / CHANNELS, channel);
+                    let weights = weights.ready(s, blocks, channels, &mut turned);
                     area.multiply(s, &packed, channels, weights, blocks, sums.as_mut_ptr(), plan.sum_plane, add);
                 }
-                add = true;
             }
+            if !area.whole {
+                for channel in 0..outputs {
+                    let at = channel * plan.sum_plane;
+                    area.join(s, &part[at..], &mut sums[at..][..plan.sum_plane]);
+                }
+            }
+            add = true;
         }
         let (sum_plane, sum_stride) = (plan.sum_plane, size[1]);
         let write = Write { stencil, epilogue, target, image, start, size, sum_plane, sum_stride };
@@ -181,30 +192,27 @@ impl Kernel for Job<'_> {
 
 /// The weights as they are packed for the forward pass, `[output channel / 8][tap][input channel][8]`.
 #[derive(Clone, Copy)]
-struct Weights<'a> {
+struct Taps<'a> {
     data: &'a [f32],
-    /// Numbers between blocks of eight channels that are written, of eight that are summed over where these lie in blocks (in
-    /// the input gradient), and between taps.
-    block: usize,
-    summed: Option<usize>,
-    tap: usize,
+    transposed: bool,
+    /// Numbers of one tap's and of all taps' weights in a block of eight output channels.
+    one: usize,
+    all: usize,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> Taps<'a> {
     fn new(stencil: &Stencil, data: &'a [f32], transposed: bool) -> Self {
         let inputs = if transposed { stencil.out_channels } else { stencil.in_channels };
-        let (tap, all) = (inputs * CHANNELS, stencil.kernel_taps * inputs * CHANNELS);
-        if transposed {
-            Weights { data, block: CHANNELS * CHANNELS, summed: Some(all), tap }
-        } else {
-            Weights { data, block: all, summed: None, tap }
-        }
+        Taps { data, transposed, one: inputs * CHANNELS, all: stencil.kernel_taps * inputs * CHANNELS }
     }
 
-    /// Those of a tap, for the channels that are summed over from `channel` on, a multiple of eight.
-    fn from(self, tap: usize, channel: usize) -> Self {
-        let first = tap * self.tap + self.summed.map_or(channel * CHANNELS, |block| channel / CHANNELS * block);
-        Weights { data: &self.data[first..], ..self }
+    fn of(&self, tap: usize) -> Weights {
+        let start = self.data[tap * self.one..].as_ptr();
+        if self.transposed {
+            Weights { start, block: CHANNELS * CHANNELS, transposed: Some(self.all) }
+        } else {
+            Weights { start, block: self.all, transposed: None }
+        }
     }
 }
 
@@ -290,14 +298,14 @@ impl Area {
                         s.store(target.add(width - S::LANES), s.zero());
                     }
                     for run in &panel.runs {
-                        copy_strided(s, source.add(run.source), step, target.add(run.panel), run.len);
+                        copy_looking_ahead(s, source.add(run.source), step, target.add(run.panel), run.len, plane);
                     }
                 }
             }
         }
     }
 
-    /// Sets or adds to the sums of some blocks of output channels the products with the packed input.
+    /// Sets or adds to the sums of some blocks of output channels, point after point of the area, the products with the packed input.
     ///
     /// # Safety
     /// `packed` comes from [`Area::pack`], the weights are those of the blocks; `sums` has `plane` numbers for every output
@@ -308,44 +316,34 @@ impl Area {
         s: S,
         packed: &[f32],
         channels: usize,
-        weights: Weights<'_>,
-        blocks: Range<usize>,
+        weights: Weights,
+        blocks: usize,
         sums: *mut f32,
         plane: usize,
         add: bool,
     ) {
-        let mut products = [0.0f32; CHANNELS * PANEL * MAX_LANES];
         // Each panel serves all blocks of weights while it is in the first cache.
         for p in &self.panels {
-            for (index, block) in blocks.clone().enumerate() {
-                let w = weights.data[block * weights.block..].as_ptr();
-                let ahead = w.wrapping_add(weights.block);
-                // SAFETY: the caller's promise; a product has `CHANNELS` rows of at most `PANEL` vectors.
+            for block in 0..blocks {
+                // SAFETY: the caller's promise.
                 unsafe {
                     let input = packed.as_ptr().add(p.first * S::LANES * channels);
-                    let sums = sums.add(index * CHANNELS * plane);
-                    let (target, stride) = if self.whole {
-                        (sums.add(p.first * S::LANES), plane)
-                    } else {
-                        (products.as_mut_ptr(), p.width * S::LANES)
-                    };
-                    let add = add && self.whole;
-                    match weights.summed {
-                        None => panel(s, p.width, input, channels, w, ahead, target, stride, add),
-                        Some(summed) => {
-                            transposed_panel(s, p.width, input, channels, w, ahead, summed, target, stride, add);
-                        }
-                    }
-                    if self.whole {
-                        continue;
-                    }
-                    for channel in 0..CHANNELS {
-                        for run in &p.runs {
-                            let from = products.as_ptr().add(channel * stride + run.panel);
-                            add_to(s, from, sums.add(channel * plane + run.tile), run.len);
-                        }
-                    }
+                    let sums = sums.add(block * CHANNELS * plane + p.first * S::LANES);
+                    weights.product(s, block, p.width, input, channels, sums, plane, add);
                 }
+            }
+        }
+    }
+
+    /// Adds a channel's sums of this area to those of the tile.
+    #[inline(always)]
+    fn join<S: Simd>(&self, s: S, part: &[f32], sums: &mut [f32]) {
+        for p in &self.panels {
+            for run in &p.runs {
+                let from = &part[p.first * S::LANES + run.panel..][..run.len];
+                let to = &mut sums[run.tile..][..run.len];
+                // SAFETY: both slices have `len` numbers.
+                unsafe { add_to(s, from.as_ptr(), to.as_mut_ptr(), run.len) };
             }
         }
     }

@@ -144,20 +144,20 @@ pub(crate) unsafe fn block<S: Simd>(
                     i += $n;
                 }};
             }
+            // With 16 registers, four channels times three vectors would leave none to spare, and the compiler would move sums to
+            // the stack and back.
             match (channels, left) {
                 (0..=1, 8..) => tile!(1, 8),
                 (0..=1, 4..) => tile!(1, 4),
                 (0..=1, 2..) => tile!(1, 2),
                 (0..=1, _) => tile!(1, 1),
                 (2..=4, 6..) if wide => tile!(4, 6),
-                (2..=4, 3) => tile!(4, 3),
-                (2..=4, 5..) => tile!(4, 3),
+                (2..=4, 3) | (2..=4, 5..) if wide => tile!(4, 3),
                 (2..=4, 2..) => tile!(4, 2),
                 (2..=4, _) => tile!(4, 1),
                 (_, 3) | (_, 5..) if wide => tile!(8, 3),
                 (_, 2..) if wide => tile!(8, 2),
                 _ if wide => tile!(8, 1),
-                (_, 3) | (_, 5..) => halves!(3),
                 (_, 2..) => halves!(2),
                 _ => halves!(1),
             }

@@ -42,8 +42,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<S: Simd>(stencil: &Stencil, window: &Window) -> Self {
-        let taps = stencil.phases[0].len();
+    /// For one of `passes` passes.
+    fn new<S: Simd>(stencil: &Stencil, taps: usize, window: &Window, passes: usize) -> Self {
         let width = 2 * S::LANES;
         let (channels, inputs, points) = if taps > 1 { (64, 32, 1024) } else { (128, 128, 512) };
         let balanced = |all: usize, part: usize| all.div_ceil(all.div_ceil(part));
@@ -55,9 +55,15 @@ impl Plan {
         let (out_chunks, in_chunks) =
             (stencil.out_channels.div_ceil(out_chunk), stencil.in_channels.div_ceil(in_chunk));
         let parts = stencil.groups * out_chunks * in_chunks;
-        let ranges = JOBS.div_ceil(parts).clamp(1, (stencil.batch * tiles[0] * tiles[1]).max(1));
+        let ranges = JOBS.div_ceil(parts * passes).clamp(1, (stencil.batch * tiles[0] * tiles[1]).max(1));
         let sums = out_chunk * (in_chunk * taps).next_multiple_of(register_rows::<S>());
         Plan { tile, tiles, out_chunk, out_chunks, in_chunk, in_chunks, ranges, sums }
+    }
+}
+
+impl Plan {
+    fn parts(&self, stencil: &Stencil) -> usize {
+        stencil.groups * self.out_chunks * self.in_chunks
     }
 }
 
@@ -91,25 +97,35 @@ pub(super) fn run(stencil: &Stencil, x: &[f32], grad_out: &[f32], grad: &mut [f3
     if taps().count() < stencil.kernel_taps {
         grad.fill(0.0);
     }
-    let grad = Shared::new(grad);
-    let start = |stencil: &Stencil, window: Window| isa.dispatch(Start { isa, stencil, window, x, grad_out, grad });
     let inside: usize = taps().map(|(_, window)| window.points()).sum();
     let whole = Window::whole(stencil);
     // Each tap alone costs another copy of the input and the gradient.
-    if gemm::suits(stencil) && 4 * inside < 3 * stencil.phases[0].len() * whole.points() {
-        taps().for_each(|(tap, window)| start(&Stencil { phases: vec![vec![tap]], ..stencil.clone() }, window));
-    } else if inside > 0 {
-        start(stencil, whole);
-    }
+    let apart = gemm::suits(stencil) && 4 * inside < 3 * stencil.phases[0].len() * whole.points();
+    let passes = match inside {
+        0 => return,
+        _ if apart => taps().map(|(tap, window)| (vec![tap], window)).collect(),
+        _ => vec![(stencil.phases[0].clone(), whole)],
+    };
+    isa.dispatch(Start { isa, stencil, passes, x, grad_out, grad: Shared::new(grad) });
 }
 
 struct Start<'a> {
     isa: Isa,
     stencil: &'a Stencil,
-    window: Window,
+    passes: Vec<(Vec<Tap>, Window)>,
     x: &'a [f32],
     grad_out: &'a [f32],
     grad: Shared<'a, f32>,
+}
+
+/// Taps that are summed over the same points.
+struct Pass {
+    taps: Vec<Tap>,
+    window: Window,
+    plan: Plan,
+    layout: Tile,
+    /// The first of its jobs, of which every range of every part is one.
+    first: usize,
 }
 
 impl Kernel for Start<'_> {
@@ -117,17 +133,29 @@ impl Kernel for Start<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Start { isa, stencil, window, x, grad_out, grad } = self;
-        let (plan, window) = (Plan::new::<S>(stencil, &window), &window);
-        let taps = &stencil.phases[0];
-        let layout = Tile::new(plan.tile, stencil.in_stride, taps.iter().copied(), S::LANES, false);
-        let parts = stencil.groups * plan.out_chunks * plan.in_chunks;
-        let mut sums = Scratch::new(parts * plan.ranges * plan.sums);
-        parallel::for_each_chunk(&mut sums, plan.sums, |index, sums| {
-            isa.dispatch(Job { stencil, window, plan: &plan, layout: &layout, x, grad_out, sums, index });
+        let Start { isa, stencil, passes, x, grad_out, grad } = self;
+        let count = passes.len();
+        let mut jobs = 0;
+        let pass = |(taps, window): (Vec<Tap>, Window)| {
+            let plan = Plan::new::<S>(stencil, taps.len(), &window, count);
+            let layout = Tile::new(plan.tile, stencil.in_stride, taps.iter().copied(), S::LANES, false);
+            let first = jobs;
+            jobs += plan.parts(stencil) * plan.ranges;
+            Pass { taps, window, plan, layout, first }
+        };
+        let passes: Vec<Pass> = passes.into_iter().map(pass).collect();
+        // All passes have as many taps, and cut the channels alike.
+        let Plan { sums: len, .. } = passes[0].plan;
+        let mut sums = Scratch::new(jobs * len);
+        parallel::for_each_chunk(&mut sums, len, |index, sums| {
+            let pass = &passes[passes.partition_point(|pass| pass.first <= index) - 1];
+            isa.dispatch(Job { stencil, pass, x, grad_out, sums, index: index - pass.first });
         });
         let sums = &sums[..];
-        parallel::for_each(parts, |index| isa.dispatch(Finish { stencil, plan: &plan, sums, grad, index }));
+        // All taps of a part at once: an input channel's lie side by side, and memory is written once.
+        parallel::for_each(passes[0].plan.parts(stencil), |index| {
+            isa.dispatch(Finish { stencil, passes: &passes, sums, grad, index });
+        });
     }
 }
 
@@ -153,9 +181,7 @@ impl Part {
 /// The sums of one part of the weights over one range of tiles.
 struct Job<'a> {
     stencil: &'a Stencil,
-    window: &'a Window,
-    plan: &'a Plan,
-    layout: &'a Tile,
+    pass: &'a Pass,
     x: &'a [f32],
     grad_out: &'a [f32],
     sums: &'a mut [f32],
@@ -167,9 +193,8 @@ impl Kernel for Job<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Job { stencil, window, plan, layout, x, grad_out, sums, index } = self;
+        let Job { stencil, pass: Pass { taps, window, plan, layout, .. }, x, grad_out, sums, index } = self;
         let (part, range) = (Part::new(stencil, plan, index / plan.ranges), index % plan.ranges);
-        let taps: &[Tap] = &stencil.phases[0];
         let width = 2 * S::LANES;
         let step = register_rows::<S>();
         let rows = part.inputs * taps.len();
@@ -310,7 +335,7 @@ unsafe fn register_tile<S: Simd, const R: usize, const V: usize>(
 /// Adds the ranges of one part in order and writes it as `[output channel][input channel][tap]`.
 struct Finish<'a> {
     stencil: &'a Stencil,
-    plan: &'a Plan,
+    passes: &'a [Pass],
     sums: &'a [f32],
     grad: Shared<'a, f32>,
     index: usize,
@@ -321,49 +346,52 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Finish { stencil, plan, sums, grad, index } = self;
-        let part = Part::new(stencil, plan, index);
-        let taps = &stencil.phases[0];
-        let rows = part.inputs * taps.len();
+        let Finish { stencil, passes, sums, grad, index } = self;
+        let part = Part::new(stencil, &passes[0].plan, index);
+        let taps = passes[0].taps.len();
+        let rows = part.inputs * taps;
         let width = 2 * S::LANES;
         let stride = rows.next_multiple_of(register_rows::<S>());
-        let sums = &sums[index * plan.ranges * plan.sums..][..plan.ranges * plan.sums];
         // Where the rows lie among the gradients of an output channel.
-        let places: Vec<usize> = (0..rows)
-            .map(|row| (part.first_in + row / taps.len()) * stencil.kernel_taps + taps[row % taps.len()].weight)
-            .collect();
+        let place =
+            |pass: &Pass, row: usize| (part.first_in + row / taps) * stencil.kernel_taps + pass.taps[row % taps].weight;
+        let places: Vec<Vec<usize>> =
+            passes.iter().map(|pass| (0..rows).map(|row| place(pass, row)).collect()).collect();
         let mut added = [0.0f32; MAX_LANES * MAX_LANES];
         let mut turned = [0.0f32; MAX_LANES * MAX_LANES];
         for channel in (0..part.outputs).step_by(S::LANES) {
             let channels = (part.outputs - channel).min(S::LANES);
             for row in (0..rows).step_by(S::LANES) {
                 let count = (rows - row).min(S::LANES);
-                for r in 0..count {
-                    let at = (channel / width * stride + row + r) * width + channel % width;
-                    // SAFETY: `at` plus a vector lies inside the sums of every range, row `r` inside `added`.
-                    unsafe {
-                        let mut sum = s.zero();
-                        for range in 0..plan.ranges {
-                            sum = s.add(sum, s.load(sums[range * plan.sums + at..][..S::LANES].as_ptr()));
+                for (Pass { plan, first, .. }, places) in passes.iter().zip(&places) {
+                    let places = &places[row..][..count];
+                    let sums = &sums[(first + index * plan.ranges) * plan.sums..][..plan.ranges * plan.sums];
+                    for r in 0..count {
+                        let at = (channel / width * stride + row + r) * width + channel % width;
+                        // SAFETY: `at` plus a vector lies inside the sums of every range, row `r` inside `added`.
+                        unsafe {
+                            let mut sum = s.zero();
+                            for range in 0..plan.ranges {
+                                sum = s.add(sum, s.load(sums[range * plan.sums + at..][..S::LANES].as_ptr()));
+                            }
+                            s.store(added.as_mut_ptr().add(r * S::LANES), sum);
                         }
-                        s.store(added.as_mut_ptr().add(r * S::LANES), sum);
                     }
-                }
-                // SAFETY: both arrays hold `LANES` rows of `LANES` numbers.
-                unsafe { s.transpose(added.as_ptr(), S::LANES, count, channels, turned.as_mut_ptr(), S::LANES) };
-                let places = &places[row..][..count];
-                for c in 0..channels {
-                    let output = part.group * stencil.out_channels + part.first_out + channel + c;
-                    let output = output * stencil.in_channels * stencil.kernel_taps;
-                    let from = &turned[c * S::LANES..][..S::LANES];
-                    // SAFETY: parts do not overlap, so no other job writes these numbers, which lie side by side where a
-                    // kernel has one tap.
-                    unsafe {
-                        if stencil.kernel_taps == 1 {
-                            s.store_partial(grad.pointer(output + places[0]), count, s.load(from.as_ptr()));
-                        } else {
-                            for (place, x) in places.iter().zip(from) {
-                                *grad.pointer(output + place) = *x;
+                    // SAFETY: both arrays hold `LANES` rows of `LANES` numbers.
+                    unsafe { s.transpose(added.as_ptr(), S::LANES, count, channels, turned.as_mut_ptr(), S::LANES) };
+                    for c in 0..channels {
+                        let output = part.group * stencil.out_channels + part.first_out + channel + c;
+                        let output = output * stencil.in_channels * stencil.kernel_taps;
+                        let from = &turned[c * S::LANES..][..S::LANES];
+                        // SAFETY: parts do not overlap, so no other job writes these numbers, which lie side by side where a
+                        // kernel has one tap.
+                        unsafe {
+                            if stencil.kernel_taps == 1 {
+                                s.store_partial(grad.pointer(output + places[0]), count, s.load(from.as_ptr()));
+                            } else {
+                                for (place, x) in places.iter().zip(from) {
+                                    *grad.pointer(output + place) = *x;
+                                }
                             }
                         }
                     }

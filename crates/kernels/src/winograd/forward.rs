@@ -5,9 +5,10 @@ use super::output::transform_output;
 use super::products::{CHANNELS, PANEL, SUMMED, multiply};
 use super::staging::staging_len;
 use super::tiling::{Block, Planes, Tiling, spread};
-use super::weights::{Frequency, TransformedWeights, Weights};
+use super::weights::{TransformedWeights, Weights};
 use super::{Lanes, Tile};
 use crate::epilogue::Epilogue;
+use crate::panel;
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, Simd};
@@ -68,7 +69,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// One frequency's weights for the channels of the result from `first` on, and those summed over from `summed` on.
-    fn frequency(&self, weights: &TransformedWeights, frequency: usize, first: usize, summed: usize) -> Frequency {
+    fn frequency(&self, weights: &TransformedWeights, frequency: usize, first: usize, summed: usize) -> panel::Weights {
         if self.flipped { weights.flipped(frequency, first, summed) } else { weights.forward(frequency, first, summed) }
     }
 

@@ -1,7 +1,7 @@
 //! The products per frequency: small dense matrices, one register tile after the other.
 
-use super::weights::Frequency;
-use crate::panel::{panel, panels, transposed_panel};
+use crate::panel::{Weights, panels};
+use crate::scratch::Scratch;
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -28,34 +28,26 @@ pub(super) unsafe fn multiply<S: Simd>(
     input: *const f32,
     groups: usize,
     slice: &Range<usize>,
-    weights: Frequency,
+    weights: Weights,
     blocks: usize,
     products: *mut f32,
 ) {
     debug_assert!(slice.start.is_multiple_of(SUMMED));
     let tiles = groups * S::LANES;
+    let mut memory = Scratch::new(weights.memory::<S>(blocks.min(BLOCKS), SUMMED.min(slice.len())));
     for outer in (0..blocks).step_by(BLOCKS) {
+        let some = BLOCKS.min(blocks - outer);
         for start in slice.clone().step_by(SUMMED) {
             let (channels, add, start) = (SUMMED.min(slice.end - start), start > 0, start - slice.start);
+            // SAFETY: the caller's promise.
+            let weights = unsafe { weights.from(outer, start).ready(s, some, channels, &mut memory) };
             for (first, width) in panels(groups, PANEL) {
-                for block in outer..blocks.min(outer + BLOCKS) {
+                for block in 0..some {
                     // SAFETY: the caller's promise.
                     unsafe {
                         let input = input.add((first * slice.len() + start * width) * S::LANES);
-                        let block_of_weights = weights.start.add(block * weights.block);
-                        let products = products.add(block * CHANNELS * tiles + first * S::LANES);
-                        match weights.transposed {
-                            None => {
-                                let w = block_of_weights.add(start * CHANNELS);
-                                let ahead = w.wrapping_add(weights.block);
-                                panel(s, width, input, channels, w, ahead, products, tiles, add);
-                            }
-                            Some(stride) => {
-                                let w = block_of_weights.add(start / CHANNELS * stride);
-                                let ahead = w.wrapping_add(weights.block);
-                                transposed_panel(s, width, input, channels, w, ahead, stride, products, tiles, add);
-                            }
-                        }
+                        let products = products.add((outer + block) * CHANNELS * tiles + first * S::LANES);
+                        weights.product(s, block, width, input, channels, products, tiles, add);
                     }
                 }
             }

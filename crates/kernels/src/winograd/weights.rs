@@ -4,6 +4,7 @@ use super::Tile;
 use super::products::CHANNELS;
 use super::tiling::spread;
 use super::transform::{self, flipped, points};
+use crate::panel;
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kernel, Simd};
@@ -133,20 +134,20 @@ impl TransformedWeights {
 
     /// One frequency, for the products of the input channels from `summed` on with the output channels (of a forward pass)
     /// from `first` on.
-    pub(super) fn forward(&self, frequency: usize, first: usize, summed: usize) -> Frequency {
+    pub(super) fn forward(&self, frequency: usize, first: usize, summed: usize) -> panel::Weights {
         let block = rows(self.inputs.len()) * CHANNELS;
         let start = (first - self.outputs.start) / CHANNELS * block + (summed - self.inputs.start) * CHANNELS;
-        Frequency { start: self.data[frequency * self.stride + start..].as_ptr(), block, transposed: None }
+        panel::Weights { start: self.data[frequency * self.stride + start..].as_ptr(), block, transposed: None }
     }
 
     /// The same of the flipped filters, for the products of the output channels from `summed` on with the input channels from
     /// `first` on.
-    pub(super) fn flipped(&self, frequency: usize, first: usize, summed: usize) -> Frequency {
+    pub(super) fn flipped(&self, frequency: usize, first: usize, summed: usize) -> panel::Weights {
         let (m, alpha) = (self.tile.outputs(), points(self.tile.outputs()));
         let frequency = flipped(m, frequency / alpha) * alpha + flipped(m, frequency % alpha);
         let block = rows(self.inputs.len()) * CHANNELS;
         let start = (first - self.inputs.start) * CHANNELS + (summed - self.outputs.start) / CHANNELS * block;
-        Frequency {
+        panel::Weights {
             start: self.data[frequency * self.stride + start..].as_ptr(),
             block: CHANNELS * CHANNELS,
             transposed: Some(block),
@@ -157,16 +158,6 @@ impl TransformedWeights {
 /// Input channels with those that fill the last block.
 fn rows(input_channels: usize) -> usize {
     input_channels.next_multiple_of(CHANNELS)
-}
-
-/// Weights of one frequency.
-#[derive(Clone, Copy)]
-pub(super) struct Frequency {
-    pub start: *const f32,
-    /// Numbers between blocks of eight channels of the result.
-    pub block: usize,
-    /// Where the roles of the channels are exchanged, numbers between blocks of eight channels that are summed over.
-    pub transposed: Option<usize>,
 }
 
 /// Transforms the filters of some blocks of output channels.
