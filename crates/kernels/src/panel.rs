@@ -36,13 +36,12 @@ impl Weights {
         if self.turns::<S>() { blocks * channels.next_multiple_of(CHANNELS) * CHANNELS } else { 0 }
     }
 
-    /// Transposed weights are read as they are where there are registers enough; with 16, the compiler would move sums to the
-    /// stack and back.
+    /// With 16 registers the compiler moves sums of the transposed product to the stack and back.
     fn turns<S: Simd>(self) -> bool {
         self.transposed.is_some() && S::REGISTERS < 32
     }
 
-    /// The same as [`Weights::product`] reads them fast, for many panels.
+    /// The same as [`Weights::product`] reads them fastest, where so many panels need them that copying them pays.
     ///
     /// # Safety
     /// There are `blocks` blocks of `channels` channels, and `memory` holds as many numbers as [`Weights::memory`] says.
@@ -211,7 +210,7 @@ unsafe fn register_tile<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// The product of weights `weights[(c / 8) · block + o · 8 + c % 8]`, for 32 registers.
+/// The product of weights `weights[(c / 8) · block + o · 8 + c % 8]`.
 ///
 /// # Safety
 /// As for [`Weights::product`].
@@ -231,9 +230,34 @@ unsafe fn transposed_panel<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match width {
-            1 => transposed_tile::<S, 8, 1>(s, input, channels, weights, ahead, block, products, stride, add),
-            2 => transposed_tile::<S, 8, 2>(s, input, channels, weights, ahead, block, products, stride, add),
-            _ => transposed_tile::<S, 8, 3>(s, input, channels, weights, ahead, block, products, stride, add),
+            1 => transposed_channels::<S, 1>(s, input, channels, weights, ahead, block, products, stride, add),
+            2 => transposed_channels::<S, 2>(s, input, channels, weights, ahead, block, products, stride, add),
+            _ => transposed_channels::<S, 3>(s, input, channels, weights, ahead, block, products, stride, add),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn transposed_channels<S: Simd, const V: usize>(
+    s: S,
+    input: *const f32,
+    channels: usize,
+    weights: *const f32,
+    ahead: *const f32,
+    block: usize,
+    products: *mut f32,
+    stride: usize,
+    add: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if S::REGISTERS >= 32 {
+            transposed_tile::<S, 8, V>(s, input, channels, weights, ahead, block, products, stride, add);
+        } else {
+            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
+            let (weights, ahead) = (weights.add(4 * CHANNELS), ahead.wrapping_add(4 * CHANNELS));
+            let products = products.add(4 * stride);
+            transposed_tile::<S, 4, V>(s, input, channels, weights, ahead, block, products, stride, add);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The products per frequency: small dense matrices, one register tile after the other.
 
 use crate::panel::{Weights, panels};
-use crate::scratch::Scratch;
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -34,13 +33,12 @@ pub(super) unsafe fn multiply<S: Simd>(
 ) {
     debug_assert!(slice.start.is_multiple_of(SUMMED));
     let tiles = groups * S::LANES;
-    let mut memory = Scratch::new(weights.memory::<S>(blocks.min(BLOCKS), SUMMED.min(slice.len())));
     for outer in (0..blocks).step_by(BLOCKS) {
         let some = BLOCKS.min(blocks - outer);
         for start in slice.clone().step_by(SUMMED) {
             let (channels, add, start) = (SUMMED.min(slice.end - start), start > 0, start - slice.start);
             // SAFETY: the caller's promise.
-            let weights = unsafe { weights.from(outer, start).ready(s, some, channels, &mut memory) };
+            let weights = unsafe { weights.from(outer, start) };
             for (first, width) in panels(groups, PANEL) {
                 for block in 0..some {
                     // SAFETY: the caller's promise.
